@@ -1,0 +1,38 @@
+"""ResNet-18 on JAX and Flax NNX: importable modules, a trainer, and weights that match torchvision's."""
+
+from resnet_jax.models.layers import BatchNorm, Conv
+from resnet_jax.models.resnet import (
+    BottleneckBlock,
+    Features,
+    ResNet,
+    ResNet18,
+    ResNet34,
+    ResNet50,
+    ResNet101,
+    ResNet152,
+    ResNetBlock,
+    ResNeXt50_32x4d,
+    ResNeXt101_32x8d,
+    ResNeXt101_64x4d,
+    WideResNet50_2,
+    WideResNet101_2,
+)
+
+__all__ = [
+    "BatchNorm",
+    "BottleneckBlock",
+    "Conv",
+    "Features",
+    "ResNeXt50_32x4d",
+    "ResNeXt101_32x8d",
+    "ResNeXt101_64x4d",
+    "ResNet",
+    "ResNet18",
+    "ResNet34",
+    "ResNet50",
+    "ResNet101",
+    "ResNet152",
+    "ResNetBlock",
+    "WideResNet50_2",
+    "WideResNet101_2",
+]
