@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, eq. 14
@@ -12,8 +13,8 @@ kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")  # 
 class Conv(nnx.Module):
     """A square 2-D convolution without bias, padded by `kernel_size // 2` on every side.
 
-    The explicit padding is PyTorch's. XLA's "SAME" pads a strided convolution at the bottom and right only, which shifts
-    the features against torchvision's weights by a pixel.
+    The explicit padding is PyTorch's. XLA's "SAME" pads a strided convolution at the bottom and right only, which
+    shifts the features against torchvision's weights by a pixel.
 
     Attributes:
         kernel: `[height, width, in_channels / groups, out_channels]`, float32, drawn kaiming-normal (fan out).
@@ -27,7 +28,7 @@ class Conv(nnx.Module):
         *,
         stride: int = 1,
         groups: int = 1,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         shape = (kernel_size, kernel_size, in_channels // groups, out_channels)
@@ -39,15 +40,45 @@ class Conv(nnx.Module):
     def __call__(
         self, images: Float[Array, "batch height width in_channels"]
     ) -> Float[Array, "batch out_height out_width out_channels"]:
-        padding = self.kernel.shape[0] // 2
+        return convolve(images.astype(self.dtype), self.kernel[...].astype(self.dtype), self.stride, self.groups)
+
+
+def convolve(
+    images: Float[Array, "batch height width in_channels"],
+    kernel: Float[Array, "size size group_channels out_channels"],
+    stride: int,
+    groups: int = 1,
+) -> Float[Array, "batch out_height out_width out_channels"]:
+    """Convolves with `size // 2` zeros of padding on every side.
+
+    XLA's CPU convolution is 15 to 50 times slower than the same matrix product where the output is 2x2 or 1x1 (64
+    images, 512 channels: 47 ms against 0.9), so there it is lowered as one. The last stages of small images live there.
+    """
+    size, padding = kernel.shape[0], kernel.shape[0] // 2
+    out_height, out_width = ((extent + 2 * padding - size) // stride + 1 for extent in images.shape[1:3])
+
+    def convolution(images, kernel):
         return lax.conv_general_dilated(
-            images.astype(self.dtype),
-            self.kernel[...].astype(self.dtype),
-            window_strides=(self.stride, self.stride),
+            images,
+            kernel,
+            window_strides=(stride, stride),
             padding=((padding, padding), (padding, padding)),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=self.groups,
+            feature_group_count=groups,
         )
+
+    def matrix_product(images, kernel):
+        padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        patches = [
+            padded[:, row : row + stride * out_height : stride, column : column + stride * out_width : stride]
+            for row in range(size)
+            for column in range(size)
+        ]
+        return jnp.concatenate(patches, -1) @ kernel.reshape(-1, kernel.shape[-1])
+
+    if groups == 1 and size > 1 and out_height * out_width <= 4:
+        return lax.platform_dependent(images, kernel, cpu=matrix_product, default=convolution)
+    return convolution(images, kernel)
 
 
 class BatchNorm(nnx.Module):
@@ -70,7 +101,7 @@ class BatchNorm(nnx.Module):
         momentum: float = 0.9,  # share of the old average kept: 1 - PyTorch's momentum
         epsilon: float = 1e-5,
         group_size: int | None = None,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ):
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
@@ -116,4 +147,4 @@ class BatchNorm(nnx.Module):
 
     def _affine(self, images: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
         factor = self.scale[...] * lax.rsqrt(var + self.epsilon)
-        return ((images.astype(jnp.float32) - mean) * factor + self.bias[...]).astype(self.dtype)
+        return (images.astype(jnp.float32) * factor + (self.bias[...] - mean * factor)).astype(self.dtype)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from resnet_jax.models.layers import BatchNorm, Conv
@@ -44,7 +45,7 @@ class ResNetBlock(nnx.Module):
         channels: int,
         *,
         stride: int = 1,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         norm: Norm | None = None,
         zero_init: bool = False,
         rngs: nnx.Rngs,
@@ -90,15 +91,15 @@ class BottleneckBlock(nnx.Module):
         *,
         stride: int = 1,
         groups: int = 1,
-        inner_factor: float = 1.0,
-        dtype: jnp.dtype = jnp.float32,
+        inner_factor: int = 1,
+        dtype: DTypeLike = jnp.float32,
         norm: Norm | None = None,
         zero_init: bool = False,
         rngs: nnx.Rngs,
     ):
         conv = partial(Conv, dtype=dtype, rngs=rngs)
         norm = norm or partial(BatchNorm, dtype=dtype)
-        inner, outer = int(channels * inner_factor), channels * self.expansion
+        inner, outer = channels * inner_factor, channels * self.expansion
         self.conv1 = conv(in_channels, inner, 1)
         self.bn1 = norm(inner)
         self.conv2 = conv(inner, inner, 3, stride=stride, groups=groups)
@@ -138,10 +139,10 @@ class ResNet(nnx.Module):
         block: `ResNetBlock` or `BottleneckBlock`, or a partial of one.
         stage_sizes: blocks in each of the four stages.
         num_classes: size of the logits.
-        stem: "imagenet", a 7x7 convolution of stride 2 and a 3x3 max pooling of stride 2; or "cifar", a 3x3 convolution of
-            stride 1, for images of about 32x32 pixels.
+        stem: "imagenet", a 7x7 convolution of stride 2 and a 3x3 max pooling of stride 2; or "cifar", a 3x3 convolution
+            of stride 1, for images of about 32x32 pixels.
         width: channels of the first stage; each later stage has twice the one before. 64 in the paper.
-        dtype: of the computation, jnp.bfloat16 on TPU and GPU. Parameters, statistics and logits are float32 in any case.
+        dtype: of the computation, jnp.bfloat16 on TPU and GPU. Parameters, statistics and logits are always float32.
         norm: "sync", statistics over the global batch; "ghost", over groups of `ghost_size` images.
         ghost_size: images in a group of "ghost" normalisation.
         zero_init: start the last scale of each block at 0.
@@ -156,7 +157,7 @@ class ResNet(nnx.Module):
         num_classes: int = 1000,
         stem: Stem = "imagenet",
         width: int = 64,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         norm: Literal["sync", "ghost"] = "sync",
         ghost_size: int = 128,
         zero_init: bool = False,
@@ -226,7 +227,7 @@ def _classifier(in_features: int, num_classes: int, rngs: nnx.Rngs) -> nnx.Linea
     return nnx.Linear(in_features, num_classes, kernel_init=uniform, bias_init=uniform, rngs=rngs)
 
 
-def _bottleneck(groups: int = 1, inner_factor: float = 1.0) -> Callable[..., BottleneckBlock]:
+def _bottleneck(groups: int = 1, inner_factor: int = 1) -> Callable[..., BottleneckBlock]:
     return partial(BottleneckBlock, groups=groups, inner_factor=inner_factor)
 
 

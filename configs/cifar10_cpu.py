@@ -1,0 +1,30 @@
+"""A narrow ResNet-18 (16 to 128 channels) on CIFAR-10, 12 epochs: what two CPU cores can do.
+
+python train.py --config configs/cifar10_cpu.py
+"""
+
+from dataclasses import replace
+
+from cifar10 import get_config as reference
+
+from resnet_jax.config import (
+    AugmentConfig,
+    CheckpointConfig,
+    Config,
+    EvaluateConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
+
+
+def get_config() -> Config:
+    return replace(
+        reference(),
+        model=ModelConfig(width=16),
+        augment=AugmentConfig(crop_padding=2, flip="alternating"),
+        optimizer=OptimizerConfig(peak_learning_rate=0.15, weight_decay=5e-4, warmup=0.2, initial_factor=0.2),
+        train=TrainConfig(epochs=12, batch_size=128),
+        evaluate=EvaluateConfig(every_epochs=2, tta="flip"),
+        checkpoint=CheckpointConfig(),
+    )

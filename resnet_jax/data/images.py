@@ -1,0 +1,122 @@
+"""Encoded images in, one uint8 RGB array out."""
+
+import io
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+from PIL import Image, ImageOps
+
+from resnet_jax.errors import UserError
+
+_CHUNK = 1024  # examples read ahead: bounds what is held encoded
+
+
+class Example(NamedTuple):
+    """An encoded image, where it comes from (for messages) and its class."""
+
+    origin: str
+    encoded: bytes | Path
+    label: int
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """Examples of which the number is known before they are read."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Example]: ...
+
+
+def encode_png(image: UInt8[np.ndarray, "height width *channels"]) -> bytes:
+    """Encodes greyscale (no channels axis) or RGB losslessly."""
+    png = io.BytesIO()
+    Image.fromarray(image).save(png, "png")
+    return png.getvalue()
+
+
+def decode_rgb(encoded: bytes | Path, image_size: int | None) -> UInt8[np.ndarray, "height width 3"]:
+    """Decodes one image, upright, as RGB; given a size, resizes the shorter side to it and crops the centre square.
+
+    Resizing is bilinear with antialiasing and an alpha channel is dropped, as torchvision's transforms do.
+
+    Raises:
+        OSError, SyntaxError, ValueError: Pillow cannot read it, or it is truncated.
+    """
+    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as stored:
+        image = ImageOps.exif_transpose(stored)
+    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 8 instead of scaling
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif "transparency" in image.info:
+        image = image.convert("RGBA")
+    image = image.convert("RGB")
+    if image_size is not None:
+        scale = image_size / min(image.size)
+        width, height = (max(image_size, round(side * scale)) for side in image.size)
+        left, top = (width - image_size) // 2, (height - image_size) // 2
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.crop((left, top, left + image_size, top + image_size))
+    return np.asarray(image)
+
+
+def decode(
+    examples: Examples, image_size: int | None
+) -> tuple[UInt8[np.ndarray, "n height width 3"], Int32[np.ndarray, " n"]]:
+    """Decodes every example into one array of images and one of labels.
+
+    Raises:
+        UserError: an image is unreadable, has another size than the first, or together they do not fit in memory.
+    """
+
+    iterator = iter(examples)
+    first = next(iterator)
+    shape = (image_size, image_size, 3) if image_size else _decode_example(first, None).shape
+    images = np.empty(_fitting((len(examples), *shape)), np.uint8)
+    labels = np.empty(len(examples), np.int32)
+    for index, (example, image) in enumerate(_decode_each(chain([first], iterator), image_size)):
+        if image.shape != shape:
+            raise UserError(
+                f"{example.origin} is {_size(image.shape)} where {first.origin} is {_size(shape)}, and all images "
+                "must have one size: set `--data.image-size` to resize and crop them to it."
+            )
+        images[index], labels[index] = image, example.label
+    return images, labels
+
+
+def _decode_each(examples: Iterator[Example], image_size: int | None) -> Iterator[tuple[Example, np.ndarray]]:
+    """Decodes in order, on all cores where that pays."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(islice(examples, _CHUNK)):
+            # Small images in memory do not pay: 60,000 of 32x32 take 2.8 s on one thread, 4.3 s on two.
+            threaded = isinstance(chunk[0].encoded, Path) or len(chunk[0].encoded) > 16384
+            decoded = (pool.map if threaded else map)(_decode_example, chunk, repeat(image_size))
+            yield from zip(chunk, decoded, strict=True)
+
+
+def _decode_example(example: Example, image_size: int | None) -> UInt8[np.ndarray, "height width 3"]:
+    try:
+        return decode_rgb(example.encoded, image_size)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{example.origin} is no readable image ({error}): remove it, or replace it with a whole copy."
+        ) from error
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"
+
+
+def _fitting(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape of a uint8 array, or raises UserError where it exceeds this machine's memory."""
+    wanted, memory = np.prod(shape, dtype=float), float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if wanted > 0.8 * memory:
+        raise UserError(
+            f"{shape[0]:,} images of {_size(shape[1:])} take {wanted / 1e9:,.1f} GB decoded, and this machine has "
+            f"{memory / 1e9:,.1f} GB: set a smaller `--data.image-size`, or use fewer images."
+        )
+    return shape

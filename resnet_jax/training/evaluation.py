@@ -1,0 +1,36 @@
+"""Evaluation of a network on a whole split."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from resnet_jax.data.resident import EvalBatch
+from resnet_jax.training.metrics import EvalMetrics
+
+
+def evaluate(
+    eval_step: Callable[..., tuple[EvalMetrics, Array]],
+    weights: tuple[PyTree, PyTree],
+    batches: Sequence[EvalBatch],
+) -> tuple[EvalMetrics, Float[np.ndarray, "n classes"]]:
+    """Evaluates every image of `batches` once.
+
+    Args:
+        eval_step: of `make_eval_step`.
+        weights: params and batch_stats.
+        batches: of `eval_batches`, on the devices.
+
+    Returns:
+        The total metrics, and the logits in the order of the images.
+    """
+    metrics, logits = [], []
+    for batch in batches:
+        sums, scores = eval_step(*weights, *batch)
+        if jax.default_backend() == "cpu":
+            jax.block_until_ready(scores)  # queued steps of several CPU devices can deadlock in a collective
+        metrics.append(sums)
+        logits.append(scores)
+    mask = np.concatenate([jax.device_get(batch.mask) for batch in batches])
+    return EvalMetrics.total(metrics), np.concatenate(jax.device_get(logits))[mask]

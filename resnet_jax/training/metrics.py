@@ -1,0 +1,129 @@
+"""Metrics as sums and counts, so that batches, devices and restarts add up to the same figures."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32
+
+from resnet_jax.training.loss import cross_entropy
+
+CALIBRATION_BINS = 15  # as in Guo et al. 2017, "On calibration of modern neural networks"
+NEVER = jnp.iinfo(jnp.int32).max
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainMetrics:
+    """Sums over the training steps of an epoch."""
+
+    loss: Float32[Array, ""]
+    correct: Int32[Array, ""]
+    count: Int32[Array, ""]
+    nonfinite_step: Int32[Array, ""]
+    """The first step whose loss was infinite or not a number; `NEVER` where there was none."""
+
+    @classmethod
+    def zero(cls) -> "TrainMetrics":
+        return cls(jnp.float32(0), jnp.int32(0), jnp.int32(0), jnp.int32(NEVER))
+
+    @classmethod
+    def of_batch(
+        cls,
+        losses: Float[Array, " batch"],
+        logits: Float[Array, "batch classes"],
+        labels: Int[Array, " batch"],
+        step: Int32[Array, ""],
+    ) -> "TrainMetrics":
+        loss = losses.sum()
+        correct = (logits.argmax(-1) == labels).sum(dtype=jnp.int32)
+        return cls(loss, correct, jnp.int32(len(labels)), jnp.where(jnp.isfinite(loss), NEVER, step))
+
+    def __add__(self, other: "TrainMetrics") -> "TrainMetrics":
+        return TrainMetrics(
+            self.loss + other.loss,
+            self.correct + other.correct,
+            self.count + other.count,
+            jnp.minimum(self.nonfinite_step, other.nonfinite_step),
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class EvalMetrics:
+    """Sums over evaluated images; the properties are the figures that people read."""
+
+    loss: Float[Array | np.ndarray, ""]
+    top5: Int[Array | np.ndarray, ""]
+    confusion: Int[Array | np.ndarray, "classes classes"]
+    """Images by (true class, predicted class)."""
+    bin_confidence: Float[Array | np.ndarray, " bins"]
+    """Sum of the predicted class's probability, by bins of that probability."""
+    bin_correct: Int[Array | np.ndarray, " bins"]
+    bin_count: Int[Array | np.ndarray, " bins"]
+
+    @classmethod
+    def of_batch(
+        cls, logits: Float[Array, "batch classes"], labels: Int[Array, " batch"], mask: Bool[Array, " batch"]
+    ) -> "EvalMetrics":
+        """Sums over one batch; images where `mask` is False count nowhere."""
+        classes = logits.shape[-1]
+        predicted = logits.argmax(-1)
+        confidence = jax.nn.softmax(logits).max(-1)
+        at_label = jnp.take_along_axis(logits, labels[:, None], -1)
+        rank = (~(logits < at_label)).sum(-1)  # 1 is best; ties and NaN count against the network
+        bins = jnp.clip((confidence * CALIBRATION_BINS).astype(jnp.int32), 0, CALIBRATION_BINS - 1)
+
+        def by_bin(values: Array) -> Array:
+            return jnp.zeros(CALIBRATION_BINS, values.dtype).at[bins].add(jnp.where(mask, values, 0))
+
+        return cls(
+            loss=jnp.where(mask, cross_entropy(logits, labels), 0).sum(),
+            top5=((rank <= 5) & mask).sum(dtype=jnp.int32),
+            confusion=jnp.zeros((classes, classes), jnp.int32).at[labels, predicted].add(mask.astype(jnp.int32)),
+            bin_confidence=by_bin(confidence),
+            bin_correct=by_bin((predicted == labels).astype(jnp.int32)),
+            bin_count=by_bin(jnp.ones_like(predicted, jnp.int32)),
+        )
+
+    @classmethod
+    def total(cls, batches: "list[EvalMetrics]") -> "EvalMetrics":
+        """Adds batches up on the host, in float64."""
+        return jax.tree.map(
+            lambda *leaves: np.sum(np.stack(leaves), 0, dtype=_wide(leaves[0])), *jax.device_get(batches)
+        )
+
+    @property
+    def count(self) -> int:
+        return int(self.confusion.sum())
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean cross-entropy, in nats."""
+        return float(self.loss / self.count)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images whose highest score is the true class's."""
+        return float(np.trace(self.confusion) / self.count)
+
+    @property
+    def top5_accuracy(self) -> float:
+        """Share of images with the true class among the five highest scores."""
+        return float(self.top5 / self.count)
+
+    @property
+    def class_accuracy(self) -> Float[np.ndarray, " classes"]:
+        """Share of each class's images that are right; NaN for a class without images."""
+        totals = self.confusion.sum(1)
+        return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error, a share: mean of |confidence - accuracy| over the bins, by their images."""
+        return float(np.abs(self.bin_confidence - self.bin_correct).sum() / self.count)
+
+
+def _wide(leaf: np.ndarray) -> type:
+    return np.float64 if np.issubdtype(leaf.dtype, np.floating) else np.int64

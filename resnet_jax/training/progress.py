@@ -1,0 +1,108 @@
+"""What a person sees of a running training: a bar in a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from resnet_jax.training.metrics import TrainMetrics
+
+PLAIN_INTERVAL = 60.0  # seconds between plain progress lines
+
+
+class Display:
+    """Shows progress, epoch results and messages.
+
+    Args:
+        console: where to; a bar is drawn if it is a terminal.
+        total_steps: steps of the whole run.
+        batch_size: images in a step.
+    """
+
+    def __init__(self, console: Console, total_steps: int, batch_size: int):
+        self.console = console
+        self._total = total_steps
+        self._batch_size = batch_size
+        self._timed_steps = 0
+        self._seconds = 0.0
+        self._waiting = 0.0
+        self._wait = 0.0
+        self._compiled: set[int] = set()
+        self._announced = False
+        self._last_line = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            expand=True,
+        )
+        self._task = self._bar.add_task("training", total=total_steps, figures="")
+
+    def __enter__(self) -> "Display":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._bar.stop()
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Training throughput since the start or resumption, without compilation and evaluation."""
+        return self._timed_steps * self._batch_size / self._seconds if self._timed_steps else None
+
+    @contextmanager
+    def waiting_for_data(self) -> Iterator[None]:
+        """Times what is inside as waiting for data."""
+        start = time.monotonic()
+        yield
+        self._wait = time.monotonic() - start
+
+    @contextmanager
+    def training(self, steps: int) -> Iterator[None]:
+        """Times what is inside as `steps` training steps, unless it is the first of this length, which compiles."""
+        start = time.monotonic()
+        yield
+        if steps in self._compiled:
+            self._timed_steps += steps
+            self._seconds += time.monotonic() - start + self._wait
+            self._waiting += self._wait
+        self._compiled.add(steps)
+
+    def running(self, epoch: int, step: int, sums: TrainMetrics) -> None:
+        """Shows the running figures of the epoch, after `step` steps of the run."""
+        self._announce_end(step)
+        figures = f"loss {sums.loss / sums.count:.3f} accuracy {sums.correct / sums.count:.1%}"
+        if speed := self.images_per_second:
+            figures += f" {speed:,.0f} images/s waiting {self._waiting / self._seconds:.0%}"
+        self._bar.update(self._task, completed=step, description=f"epoch {epoch + 1}", figures=figures)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._last_line > PLAIN_INTERVAL:
+            self._last_line = now
+            self.say(f"step {step}/{self._total} {figures} left {self._left(step)}")
+
+    def say(self, message: str) -> None:
+        """Prints a line, above the bar where there is one."""
+        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    def _left(self, step: int) -> timedelta:
+        return timedelta(seconds=round((self._total - step) * self._seconds / max(self._timed_steps, 1)))
+
+    def _announce_end(self, step: int) -> None:
+        if self._announced or self._timed_steps < 5 or self._seconds < 2:
+            return
+        self._announced = True
+        left = self._left(step)
+        self.say(f"training is expected to end on {datetime.now() + left:%Y-%m-%d at %H:%M}, in {left}")
+        if left > timedelta(days=1):
+            self.say(
+                f"that is {left / timedelta(days=1):.1f} days: consider configs/cifar10_cpu.py (minutes on a CPU), a "
+                "GPU or TPU (pip install -e '.[cuda13]' or '.[tpu]'), a smaller --model.width or fewer --train.epochs. "
+                "Ctrl-C saves the run and ends it."
+            )

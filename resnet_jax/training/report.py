@@ -1,0 +1,79 @@
+"""Pictures of a finished run: learning curves, confusion matrix, most confident mistakes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from matplotlib.figure import Figure
+
+matplotlib.use("agg")
+
+
+def draw_curves(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    """Draws loss and accuracy by epoch for each split of `metrics.jsonl`."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for split in dict.fromkeys(line["split"] for line in lines):
+        of_split = [line for line in lines if line["split"] == split]
+        epochs = [line["epoch"] + 1 for line in of_split]
+        left.plot(epochs, [line["loss"] for line in of_split], label=split, marker=".")
+        right.plot(epochs, [100 * line["accuracy"] for line in of_split], label=split, marker=".")
+    left.set(xlabel="epoch", ylabel="loss [nats]")
+    right.set(xlabel="epoch", ylabel="accuracy [%]")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def draw_confusion(path: Path, confusion: Int[np.ndarray, "classes classes"], class_names: Sequence[str]) -> None:
+    """Draws images by true class (row) and predicted class (column), coloured by the share of the row."""
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    few = len(class_names) <= 20
+    side = 2.5 + 0.55 * len(class_names) if few else 14
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    ticks = range(len(class_names)) if few else []
+    axes.set_xticks(ticks, class_names if few else [], rotation=90)
+    axes.set_yticks(ticks, class_names if few else [])
+    for row, column in np.argwhere(confusion) if few else ():
+        ink = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, confusion[row, column], ha="center", va="center", color=ink, fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def draw_mistakes(
+    path: Path,
+    images: UInt8[np.ndarray, "n height width 3"],
+    labels: Int[np.ndarray, " n"],
+    logits: Float[np.ndarray, "n classes"],
+    class_names: Sequence[str],
+    *,
+    count: int = 24,
+) -> None:
+    """Draws the wrongly classified images of highest confidence, with both classes."""
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(1, keepdims=True)
+    predicted = probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:count]
+    columns = 6
+    rows = max(-(-len(worst) // columns), 1)
+    figure = Figure(figsize=(2 * columns, 2.5 * rows + 0.5), layout="constrained")
+    figure.suptitle(f"{len(wrong)} of {len(images)} images wrong; the most confident first")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, index in zip(grid, worst, strict=False):
+        axes.imshow(images[index], interpolation="nearest")
+        sure = f"{probabilities[index].max():.0%}"
+        axes.set_title(
+            f"{class_names[predicted[index]]} {sure}\nis {class_names[labels[index]]} (#{index})", fontsize=8
+        )
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,185 @@
+"""Puts a run together from its configuration: data, network, compiled functions, starting state."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from resnet_jax.config import Config, DataConfig, as_dict
+from resnet_jax.data.augment import normalize
+from resnet_jax.data.resident import (
+    EvalBatch,
+    Resident,
+    augmented_images,
+    channel_statistics,
+    epoch_order,
+    eval_batches,
+)
+from resnet_jax.data.source import Dataset, Split, load_folder, load_tfds
+from resnet_jax.data.split import stratified_holdout
+from resnet_jax.errors import UsageError
+from resnet_jax.models import ARCHITECTURES
+from resnet_jax.training.metrics import TrainMetrics
+from resnet_jax.training.optimizer import make_optimizer, make_schedule
+from resnet_jax.training.sharding import place, replicated, sharded
+from resnet_jax.training.state import TrainState, create_state
+from resnet_jax.training.step import Batch, make_dispatch, make_eval_step, make_train_step
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, ready to go."""
+
+    dataset: Dataset
+    evaluations: dict[str, Sequence[EvalBatch]]
+    """Batches on the devices by split: "test", and "val" where one is held out."""
+    dispatch: Callable[[TrainState, TrainMetrics, np.ndarray], tuple[TrainState, TrainMetrics]]
+    """Takes a step for each row of indices."""
+    order: Callable[[int], np.ndarray]
+    """From an epoch to the indices of its batches, `[steps_per_epoch, batch_size]`."""
+    eval_steps: dict[str, Callable]
+    """By test-time augmentation: "none", and the configured one."""
+    schedule: Callable[[int], jax.Array]
+    """From a step to its learning rate."""
+    info: dict[str, Any]
+    """What a checkpoint says of itself beside its arrays."""
+    train_images: int
+    steps_per_epoch: int
+    total_steps: int
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """Loads the images that `config` asks for; see `resnet_jax.data.source`."""
+    if config.source == "folder":
+        assert config.dir is not None
+        return load_folder(config.dir, config.image_size)
+    return load_tfds(config.name, config.dir, config.image_size)
+
+
+def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainState]:
+    """Builds the run and its state at step 0, all on the devices of `mesh`.
+
+    Raises:
+        UsageError: the batch is larger than the training set.
+    """
+    splits = _splits(dataset, config.data.val_fraction)
+    count, batch_size = len(splits["train"].labels), config.train.batch_size
+    steps_per_epoch = count // batch_size
+    if steps_per_epoch == 0:
+        raise UsageError(f"--train.batch-size: got {batch_size}, wanted at most the {count} training images")
+    total_steps = config.train.epochs * steps_per_epoch
+
+    schedule = make_schedule(
+        config.optimizer.schedule,
+        config.optimizer.peak_learning_rate,
+        total_steps,
+        warmup_steps=round(config.optimizer.warmup * total_steps),
+        initial_factor=config.optimizer.initial_factor,
+    )
+    optimizer = make_optimizer(
+        schedule,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+        clip_norm=config.optimizer.clip_norm,
+    )
+    graphdef, state = create_state(
+        _make_model(config, len(dataset.class_names)),
+        optimizer,
+        jax.random.key(config.train.seed),
+        ema=config.train.ema_decay is not None,
+    )
+    train_step = make_train_step(
+        graphdef,
+        optimizer,
+        label_smoothing=config.train.label_smoothing,
+        ema_decay=config.train.ema_decay,
+        accumulate=config.optimizer.accumulate,
+    )
+    mean, std = channel_statistics(splits["train"].images)
+    compiled = make_dispatch(train_step, _batch_maker(config, steps_per_epoch, mean, std))
+    train_data = place(Resident(*splits["train"]), replicated(mesh))
+    draw = jax.jit(partial(epoch_order, count=count, batch_size=batch_size))
+    key = jax.random.key(config.train.seed + 1)  # apart from the one that draws the augmentation
+
+    run = Run(
+        dataset=dataset,
+        evaluations={
+            name: _on_devices(splits[name], config.evaluate.batch_size, mesh) for name in splits if name != "train"
+        },
+        dispatch=lambda state, metrics, order: compiled(
+            state, metrics, train_data, place(order, sharded(mesh, axis=1))
+        ),
+        order=lru_cache(maxsize=1)(lambda epoch: np.asarray(draw(key, epoch))),
+        eval_steps={
+            tta: make_eval_step(graphdef, partial(normalize, mean=mean, std=std), tta=tta)
+            for tta in dict.fromkeys(("none", config.evaluate.tta))
+        },
+        schedule=schedule,
+        info={
+            "config": as_dict(config),
+            "class_names": list(dataset.class_names),
+            "image_shape": list(dataset.train.images.shape[1:]),
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+        },
+        train_images=count,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+    )
+    return run, jax.device_put(state, replicated(mesh))
+
+
+def _make_model(config: Config, num_classes: int) -> nnx.Module:
+    dtype = config.model.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    return ARCHITECTURES[config.model.arch](
+        num_classes=num_classes,
+        stem=config.model.stem,
+        width=config.model.width,
+        zero_init=config.model.zero_init,
+        dtype=jnp.dtype(dtype),
+        rngs=nnx.Rngs(config.train.seed),
+    )
+
+
+def _splits(dataset: Dataset, val_fraction: float | None) -> dict[str, Split]:
+    if val_fraction is None:
+        return {"train": dataset.train, "test": dataset.test}
+    parts = [
+        Split(dataset.train.images[i], dataset.train.labels[i])
+        for i in stratified_holdout(dataset.train.labels, val_fraction)
+    ]
+    return {"train": parts[0], "val": parts[1], "test": dataset.test}
+
+
+def _batch_maker(config: Config, steps_per_epoch: int, mean: np.ndarray, std: np.ndarray) -> Callable[..., Batch]:
+    flip_key = jax.random.key(config.train.seed + 2)
+
+    def make_batch(data: Resident, indices: jax.Array, key: jax.Array, step: jax.Array) -> Batch:
+        images = augmented_images(
+            data,
+            indices,
+            key,
+            flip_key,
+            step // steps_per_epoch,
+            crop_padding=config.augment.crop_padding,
+            flip=config.augment.flip,
+            cutout=config.augment.cutout,
+            mean=mean,
+            std=std,
+        )
+        return Batch(images, data.labels[indices])
+
+    return make_batch
+
+
+def _on_devices(split: Split, batch_size: int, mesh: Mesh) -> list[EvalBatch]:
+    """The split in batches on the devices, their size rounded up to divide evenly and no larger than the split."""
+    batch_size = min(batch_size, len(split.labels))
+    batch_size = -(-batch_size // mesh.size) * mesh.size
+    return [place(batch, sharded(mesh)) for batch in eval_batches(*split, batch_size)]

@@ -1,0 +1,47 @@
+"""The state of a training run: one frozen pytree that holds everything needed to resume."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Int32, Key, PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """What a training step reads and writes."""
+
+    step: Int32[Array, ""]
+    """Completed updates."""
+    params: PyTree
+    """Trained weights, float32."""
+    batch_stats: PyTree
+    """Running statistics of BatchNorm, float32."""
+    opt_state: PyTree
+    """The optimizer's state: momentum and the schedule's count."""
+    ema_params: PyTree
+    """Exponential moving average of `params`; None where it is off."""
+    ema_batch_stats: PyTree
+    """The same average of `batch_stats`."""
+    key: Key[Array, ""]
+    """Source of all randomness in training; each step folds its number in."""
+
+    @property
+    def evaluated(self) -> tuple[PyTree, PyTree]:
+        """The weights and statistics to evaluate: the averages where they are kept."""
+        if self.ema_params is None:
+            return self.params, self.batch_stats
+        return self.ema_params, self.ema_batch_stats
+
+
+def create_state(
+    model: nnx.Module, optimizer: optax.GradientTransformation, key: Key[Array, ""], *, ema: bool
+) -> tuple[nnx.GraphDef, TrainState]:
+    """Splits `model` into its structure and the state at step 0; with `ema`, the averages start as copies."""
+    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    params, batch_stats = nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+    averages = jax.tree.map(jnp.copy, (params, batch_stats)) if ema else (None, None)
+    return graphdef, TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params), *averages, key)

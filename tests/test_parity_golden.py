@@ -1,0 +1,46 @@
+"""The networks compute what torchvision's compute, by the records that `golden/record.py` made of torchvision."""
+
+from pathlib import Path
+
+import flax.nnx as nnx
+import numpy as np
+import pytest
+from golden import draw
+from golden.replay import replay
+
+import resnet_jax
+from resnet_jax.weights.torchvision import load_torchvision, to_torchvision
+
+MEMBERS = {"resnet18": resnet_jax.ResNet18, "resnet50": resnet_jax.ResNet50}
+
+
+@pytest.fixture(scope="module", params=draw.CASES, ids=str)
+def errors(request) -> dict[str, float]:
+    """The error of every tensor of a record, by its key, for one case."""
+    model = MEMBERS[request.param.name](num_classes=draw.CLASSES)
+    shapes = {key: tensor.shape for key, tensor in to_torchvision(model).items()}
+    load_torchvision(model, draw.draw_weights(shapes))
+    ours = replay(model, *draw.draw_batches(request.param))
+    with np.load(Path(__file__).parent / "golden" / f"{request.param}.npz") as record:
+        assert ours.keys() == set(record)
+        return {key: draw.error(draw.condense(key, ours[key]), record[key]) for key in record}
+
+
+def largest(errors: dict[str, float], prefix: str) -> float:
+    return max(error for key, error in errors.items() if key.startswith(prefix))
+
+
+def test_evaluation_matches_torchvision_in_the_logits_and_every_stage(errors):
+    assert largest(errors, "eval/") < 1e-4
+
+
+def test_training_matches_torchvision_in_the_logits_the_loss_and_every_stage(errors):
+    assert largest(errors, "train/") < 1e-4
+
+
+def test_gradients_match_torchvision(errors):
+    assert largest(errors, "gradient/") < 1e-3
+
+
+def test_weights_and_running_statistics_match_torchvision_after_five_steps(errors):
+    assert largest(errors, "trained/") < 1e-3

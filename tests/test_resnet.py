@@ -1,0 +1,171 @@
+"""The networks: size, cost, behaviour in training and evaluation, and use from other people's code."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from resnet_jax import BottleneckBlock, Conv, ResNet18, ResNet50, ResNetBlock
+
+
+def tiny(**options) -> nnx.Module:
+    return ResNet18(**({"num_classes": 5, "width": 4, "stem": "cifar"} | options))
+
+
+def draw(*shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+
+
+def statistics(model: nnx.Module) -> dict[tuple, np.ndarray]:
+    return {path: np.array(variable[...]) for path, variable in nnx.to_flat_state(nnx.state(model, nnx.BatchStat))}
+
+
+@pytest.mark.parametrize("stem, classes, wanted", [("imagenet", 1000, 11_689_512), ("cifar", 10, 11_173_962)])
+def test_resnet18_has_the_papers_number_of_parameters(stem, classes, wanted):
+    params = nnx.state(nnx.eval_shape(lambda: ResNet18(num_classes=classes, stem=stem)), nnx.Param)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == wanted
+
+
+@pytest.mark.parametrize("stem, size, classes, wanted", [("imagenet", 224, 1000, 1.814e9), ("cifar", 32, 10, 0.555e9)])
+def test_resnet18_costs_the_papers_number_of_multiplications(monkeypatch, stem, size, classes, wanted):
+    costs = []
+    convolve = Conv.__call__
+
+    def counted(conv, images):
+        maps = convolve(conv, images)
+        costs.append(maps.size * conv.kernel[..., 0].size)  # every output sums over one filter
+        return maps
+
+    monkeypatch.setattr(Conv, "__call__", counted)
+    nnx.eval_shape(lambda: ResNet18(num_classes=classes, stem=stem)(jnp.zeros((1, size, size, 3))))
+    assert sum(costs) + 512 * classes == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize("stem, sizes", [("imagenet", (16, 8, 4, 2)), ("cifar", (64, 32, 16, 8))])
+def test_features_are_the_maps_of_the_four_stages_and_their_average(stem, sizes):
+    features = tiny(stem=stem).features(draw(2, 64, 64, 3))
+    assert [maps.shape for maps in features.stages] == [(2, size, size, 4 * 2**i) for i, size in enumerate(sizes)]
+    np.testing.assert_allclose(features.pooled, features.stages[-1].mean((1, 2)), rtol=1e-5, atol=1e-6)
+
+
+def test_features_of_a_bottleneck_network_have_four_times_the_channels():
+    features = nnx.eval_shape(lambda: ResNet50(width=4, num_classes=5).features(jnp.zeros((2, 64, 64, 3))))
+    assert [maps.shape[-1] for maps in features.stages] == [16, 32, 64, 128]
+
+
+def test_logits_are_the_classifier_of_the_pooled_features():
+    model, images = tiny(), draw(2, 16, 16, 3)
+    np.testing.assert_array_equal(model(images), model.fc(model.features(images).pooled))
+
+
+@pytest.mark.parametrize("block", [ResNetBlock, BottleneckBlock])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_zero_init_starts_a_block_as_its_shortcut(block, stride):
+    channels = 4 * block.expansion
+    module = block(channels, 4, stride=stride, zero_init=True, rngs=nnx.Rngs(0))
+    images = draw(2, 6, 6, channels)
+    shortcut = images
+    if stride == 2:
+        conv, norm = module.downsample
+        shortcut = norm(conv(images), train=False)
+    np.testing.assert_array_equal(module(images), nnx.relu(shortcut))
+
+
+def test_evaluation_changes_no_running_statistic():
+    model = tiny()
+    before = statistics(model)
+    model(draw(2, 16, 16, 3), train=False)
+    assert all(np.array_equal(before[path], after) for path, after in statistics(model).items())
+
+
+def test_training_changes_every_running_statistic():
+    model = tiny()
+    before = statistics(model)
+    model(draw(2, 16, 16, 3), train=True)
+    assert not any(np.array_equal(before[path], after) for path, after in statistics(model).items())
+
+
+def test_evaluation_of_an_image_does_not_depend_on_its_batch():
+    model, images = tiny(), draw(4, 16, 16, 3)
+    np.testing.assert_allclose(model(images)[:1], model(images[:1]), rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_keeps_parameters_and_statistics_in_float32():
+    model = tiny(dtype=jnp.bfloat16)
+    model(draw(2, 16, 16, 3), train=True)
+    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype(jnp.float32)}
+
+
+def test_bfloat16_computes_its_maps_in_bfloat16_and_its_logits_in_float32():
+    model, images = tiny(dtype=jnp.bfloat16), draw(2, 16, 16, 3)
+    assert {maps.dtype for maps in model.features(images).stages} == {jnp.dtype(jnp.bfloat16)}
+    assert model(images).dtype == jnp.float32
+
+
+def test_bfloat16_logits_are_near_the_float32_ones():
+    images = draw(4, 16, 16, 3)
+    wanted = tiny()(images)
+    assert jnp.abs(tiny(dtype=jnp.bfloat16)(images) - wanted).max() < 0.03 * jnp.abs(wanted).max()
+
+
+def test_the_same_seed_draws_the_same_weights():
+    one, two = (jax.tree.leaves(nnx.state(tiny(rngs=nnx.Rngs(3)), nnx.Param)) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_ghost_normalisation_reaches_every_layer():
+    images = draw(4, 16, 16, 3)
+    ghost = tiny(norm="ghost", ghost_size=2)(images, train=True)
+    alone = jnp.concatenate([tiny()(half, train=True) for half in (images[:2], images[2:])])
+    np.testing.assert_allclose(ghost, alone, rtol=1e-3, atol=1e-4)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def test_a_plain_nnx_jit_loop_trains_it():
+    model = tiny()
+    optimizer = nnx.Optimizer(model, optax.sgd(0.05, momentum=0.9), wrt=nnx.Param)
+    images, labels = draw(8, 16, 16, 3), jnp.arange(8) % 5
+
+    @nnx.jit
+    def train_step(model, optimizer, images, labels):
+        loss, grads = nnx.value_and_grad(lambda model: cross_entropy(model(images, train=True), labels))(model)
+        optimizer.update(model, grads)
+        return loss
+
+    losses = [float(train_step(model, optimizer, images, labels)) for _ in range(10)]
+    assert losses[-1] < losses[0] / 4
+
+
+def test_a_pure_step_with_split_and_merge_updates_the_running_statistics():
+    model, images, labels = tiny(), draw(4, 16, 16, 3), jnp.arange(4)
+    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+
+    @jax.jit
+    def gradients(params, batch_stats):
+        def loss(params):
+            model = nnx.merge(graphdef, params, batch_stats, copy=True)
+            value = cross_entropy(model(images, train=True), labels)
+            return value, nnx.state(model, nnx.BatchStat)
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    _, new = gradients(params, batch_stats)
+    model(images, train=True)
+    for got, wanted in zip(jax.tree.leaves(new), jax.tree.leaves(nnx.state(model, nnx.BatchStat)), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_it_runs_as_a_linen_module_with_mutable_statistics():
+    module = nnx.bridge.to_linen(ResNet18, num_classes=5, width=4, stem="cifar")
+    images = draw(2, 16, 16, 3)
+    variables = module.init(jax.random.key(0), images)
+    logits, updates = module.apply(variables, images, train=True, mutable=["BatchStat"])
+    model = tiny()
+    assert logits.shape == model(images).shape
+    assert updates
