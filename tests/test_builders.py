@@ -303,7 +303,7 @@ def test_a_corrupt_archive_put_in_place_is_refused_with_both_hashes(cifar10_dir)
 
 def test_a_data_dir_that_cannot_be_written_is_an_error_with_its_remedy(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"digits cannot be prepared in .*TFDS_DATA_DIR"):
+    with pytest.raises(UserError, match=r"digits cannot be prepared in .*`--data.dir`"):
         load_tfds("digits", tmp_path / "file", None)
 
 

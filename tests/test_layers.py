@@ -25,13 +25,17 @@ def convolved(images: np.ndarray, kernel: np.ndarray, stride: int, groups: int) 
     return np.concatenate(results, -1)
 
 
-@pytest.mark.parametrize("image_size", [3, 4, 8, 9])  # at 3 and 4 the output is small enough for the CPU's matrix product
-@pytest.mark.parametrize("kernel_size, stride, groups", [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 2, 2), (7, 2, 1)])
+@pytest.mark.parametrize(
+    "image_size", [3, 4, 8, 9]
+)  # at 3 and 4 the output is small enough for the CPU's matrix product
+@pytest.mark.parametrize(
+    "kernel_size, stride, groups", [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 2, 2), (7, 2, 1)]
+)
 def test_a_convolution_is_padded_alike_on_every_side(image_size, kernel_size, stride, groups):
     conv = Conv(4, 6, kernel_size, stride=stride, groups=groups, rngs=nnx.Rngs(0))
     images = draw(2, image_size, image_size, 4)
     wanted = convolved(images, np.asarray(conv.kernel[...]), stride, groups)
-    np.testing.assert_allclose(conv(images), wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(conv(jnp.asarray(images)), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_kernel_is_drawn_with_variance_two_over_fan_out():

@@ -48,13 +48,16 @@ def decode_rgb(encoded: bytes | Path, image_size: int | None) -> UInt8[np.ndarra
     Raises:
         OSError, SyntaxError, ValueError: Pillow cannot read it, or it is truncated.
     """
-    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as stored:
-        image = ImageOps.exif_transpose(stored)
+    image: Image.Image
+    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+        image.load()
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 8 instead of scaling
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif "transparency" in image.info:
         image = image.convert("RGBA")
-    image = image.convert("RGB")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     if image_size is not None:
         scale = image_size / min(image.size)
         width, height = (max(image_size, round(side * scale)) for side in image.size)

@@ -92,7 +92,7 @@ def _prepare(name: str, data_dir: Path) -> None:
         if not _versions(name, data_dir):  # else another process prepared it meanwhile
             raise UserError(
                 f"{name} cannot be prepared in {data_dir} ({error}): free space or grant writing there, "
-                "or set TFDS_DATA_DIR to another folder."
+                "or name another folder with `--data.dir`."
             ) from error
 
 

@@ -104,7 +104,7 @@ def _image_and_label(info: "tfds.core.DatasetInfo") -> tuple[str, str]:
 
     kinds = (tfds.features.Image, tfds.features.ClassLabel)
     named = [[key for key, feature in info.features.items() if type(feature) is kind] for kind in kinds]
-    pair = info.supervised_keys or ()
+    pair: tuple[str, ...] = tuple(info.supervised_keys or ())
     if len(pair) == 2 and all(key in keys for key, keys in zip(pair, named, strict=True)):
         return pair[0], pair[1]
     if [len(keys) for keys in named] == [1, 1]:
@@ -112,7 +112,7 @@ def _image_and_label(info: "tfds.core.DatasetInfo") -> tuple[str, str]:
     raise UserError(
         f"{info.full_name} is no image classification: wanted are one Image and one ClassLabel feature, "
         f"got {', '.join(f'{key} ({type(feature).__name__})' for key, feature in info.features.items())}. "
-        f"Choose another data set, or lay its images out in folders."
+        "Choose another data set, or lay its images out in folders."
     )
 
 

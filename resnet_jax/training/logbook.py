@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 from tensorboardX import SummaryWriter
@@ -19,8 +19,11 @@ from resnet_jax.errors import UsageError, UserError
 PACKAGES = ("resnet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
-def open_workdir(workdir: Path, config: Config) -> None:
-    """Makes the run folder, or checks that the run in it has this configuration; holds it until the process ends.
+def open_workdir(workdir: Path, config: Config) -> TextIO:
+    """Makes the run folder, or checks that the run in it has this configuration.
+
+    Returns:
+        The folder's lock, which is let go when it is closed or the process ends.
 
     Raises:
         UserError: it can't be written, or another process is training in it.
@@ -36,7 +39,6 @@ def open_workdir(workdir: Path, config: Config) -> None:
         ) from None
     except OSError as error:
         raise UserError(f"can't write to the run folder {workdir}: {error}; give a writable --workdir") from error
-    _HELD.append(lock)
     path = workdir / "config.json"
     if not path.exists():
         _write_json(path, as_dict(config))
@@ -45,9 +47,7 @@ def open_workdir(workdir: Path, config: Config) -> None:
             f"{workdir} holds a run of another configuration ({'; '.join(changed)}): "
             "repeat it with its own values to resume, or give another --workdir"
         )
-
-
-_HELD: list = []  # open lock files: the lock goes with the process
+    return lock
 
 
 class Logbook:

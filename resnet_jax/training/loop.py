@@ -47,11 +47,13 @@ def train(
     console = console or Console()
     split_cpu(config.train.batch_size, config.train.cpu_devices)
     mesh = make_mesh(config.train.batch_size)
-    open_workdir(workdir, config)
-    if summary := read_summary(workdir):
-        print_summary(console, summary, workdir)
-        return summary
+    with open_workdir(workdir, config):
+        summary = read_summary(workdir) or _train(config, workdir, mesh, wandb_project, console)
+    print_summary(console, summary, workdir)
+    return summary
 
+
+def _train(config: Config, workdir: Path, mesh: Mesh, wandb_project: str | None, console: Console) -> dict[str, Any]:
     run, fresh = assemble(config, load_dataset(config.data), mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best="val" in run.evaluations)
     display = Display(console, run.total_steps, config.train.batch_size)
@@ -88,7 +90,6 @@ def train(
     checkpoints.close()
     summary = summarize(run, state, logbook, seconds=time.monotonic() - start, speed=display.images_per_second)
     logbook.finish(summary)
-    print_summary(console, summary, workdir)
     return summary
 
 

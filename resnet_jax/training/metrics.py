@@ -91,7 +91,7 @@ class EvalMetrics:
     def total(cls, batches: "list[EvalMetrics]") -> "EvalMetrics":
         """Adds batches up on the host, in float64."""
         return jax.tree.map(
-            lambda *leaves: np.sum(np.stack(leaves), 0, dtype=_wide(leaves[0])), *jax.device_get(batches)
+            lambda *leaves: np.asarray(np.sum(leaves, 0, dtype=_wide(leaves[0]))), *jax.device_get(batches)
         )
 
     @property

@@ -1,5 +1,6 @@
 """Devices: one mesh with the axis "data"; the state is on every device, the batch is divided among them."""
 
+import contextlib
 import os
 
 import jax
@@ -20,7 +21,7 @@ def split_cpu(batch_size: int, devices: int | None) -> None:
         return
     wanted = devices or len(os.sched_getaffinity(0))
     count = max(n for n in range(1, wanted + 1) if batch_size % n == 0)
-    if not jax._src.xla_bridge.backends_are_initialized():
+    with contextlib.suppress(RuntimeError):  # JAX has started
         jax.config.update("jax_num_cpu_devices", count)
 
 

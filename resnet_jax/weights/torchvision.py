@@ -50,7 +50,10 @@ def load_torchvision(model: nnx.Module, tensors: Mapping[str, ArrayLike]) -> Non
     """
     variables = {_key(path): variable for path, variable in _variables(model).items()}
     arrays = {key: np.asarray(value) for key, value in tensors.items() if key.split(".")[-1] != COUNTER}
-    wanted = {key: tuple(variable.shape[axis] for axis in TO_TORCHVISION[variable.ndim]) for key, variable in variables.items()}
+    wanted = {
+        key: tuple(variable.shape[axis] for axis in TO_TORCHVISION[variable.ndim])
+        for key, variable in variables.items()
+    }
     _check({key: array.shape for key, array in arrays.items()}, wanted)
     for key, variable in variables.items():
         value = arrays[key].transpose(FROM_TORCHVISION[variable.ndim])

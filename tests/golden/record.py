@@ -61,7 +61,9 @@ def main() -> None:
         weights = {key: torch.tensor(value) for key, value in draw.draw_weights(shapes).items()}
         model.load_state_dict(weights, strict=False)  # all but the counters of batches
         tensors = record(model, *draw.draw_batches(case))
-        np.savez_compressed(FOLDER / f"{case}.npz", **{key: draw.condense(key, value) for key, value in tensors.items()})
+        np.savez_compressed(
+            FOLDER / f"{case}.npz", **{key: draw.condense(key, value) for key, value in tensors.items()}
+        )
         print(f"{case}: {len(tensors)} tensors, torch {torch.__version__}, torchvision {torchvision.__version__}")
 
 

@@ -1,0 +1,78 @@
+"""Augmentation against its definition, written out in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax.data import augment
+
+KEY = jax.random.key(0)
+
+
+def random_images(count: int = 64, size: int = 8) -> jax.Array:
+    return jax.random.randint(jax.random.key(7), (count, size, size, 3), 0, 256).astype(jnp.uint8)
+
+
+def test_random_crop_is_a_crop_of_the_reflect_padded_image():
+    images = random_images()
+    padded = np.pad(np.asarray(images), ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    for image, source in zip(np.asarray(augment.random_crop(KEY, images, 2)), padded, strict=True):
+        windows = [source[row : row + 8, column : column + 8] for row in range(5) for column in range(5)]
+        assert any((image == window).all() for window in windows)
+
+
+def test_random_crop_uses_every_offset():
+    position = jnp.arange(8, dtype=jnp.uint8)
+    images = jnp.broadcast_to((position[:, None] * 8 + position)[None, :, :, None], (2000, 8, 8, 3))
+    centres = np.asarray(augment.random_crop(KEY, images, 2))[:, 4, 4, 0]
+    expected = {row * 8 + column for row in range(2, 7) for column in range(2, 7)}
+    assert set(centres.tolist()) == expected
+
+
+@pytest.mark.parametrize("by", [-1, 0, 1])
+def test_shift_moves_down_and_right(by):
+    images = random_images(2)
+    moved = np.asarray(augment.shift(images, by))
+    inner = slice(2, 6)
+    source = slice(2 - by, 6 - by)
+    np.testing.assert_array_equal(moved[:, inner, inner], np.asarray(images)[:, source, source])
+
+
+def test_random_flip_mirrors_about_half_and_leaves_the_rest():
+    images = random_images(1000)
+    flipped = np.asarray(augment.random_flip(KEY, images))
+    same = (flipped == np.asarray(images)).all((1, 2, 3))
+    mirrored = (flipped == np.asarray(images)[:, :, ::-1]).all((1, 2, 3))
+    assert (same | mirrored).all() and 440 < same.sum() < 560
+
+
+def test_alternating_flip_shows_each_image_both_ways_in_two_epochs():
+    images, indices = random_images(), jnp.arange(64)
+    even, odd = (augment.alternating_flip(KEY, images, indices, jnp.int32(epoch), 64) for epoch in (4, 5))
+    np.testing.assert_array_equal(even, odd[:, :, ::-1])
+
+
+def test_alternating_flip_depends_on_the_image_and_not_on_its_place_in_the_batch():
+    images, indices = random_images(), jax.random.permutation(KEY, 64)
+    straight = augment.alternating_flip(KEY, images, jnp.arange(64), jnp.int32(0), 64)
+    shuffled = augment.alternating_flip(KEY, images[indices], indices, jnp.int32(0), 64)
+    np.testing.assert_array_equal(straight[indices], shuffled)
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_cutout_removes_one_square_of_its_size_around_a_uniform_centre(size):
+    cut = np.asarray(augment.cutout(KEY, jnp.ones((2000, 9, 9, 3)), size)) == 0
+    heights, widths = cut.any((2, 3)).sum(1), cut.any((1, 3)).sum(1)
+    assert heights.max() == widths.max() == size
+    assert (cut.sum((1, 2, 3)) == 3 * heights * widths).all()
+    expected = (np.minimum(np.arange(9) + size - size // 2, 9) - np.maximum(np.arange(9) - size // 2, 0)).mean()
+    assert heights.mean() == pytest.approx(expected, rel=0.02)
+
+
+def test_normalize_gives_mean_0_and_deviation_1():
+    images = random_images()
+    floats = np.asarray(images, np.float64) / 255
+    normal = augment.normalize(images, jnp.float32(floats.mean((0, 1, 2))), jnp.float32(floats.std((0, 1, 2))))
+    np.testing.assert_allclose(normal.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(normal.std((0, 1, 2)), 1, atol=1e-5)

@@ -1,0 +1,91 @@
+"""Metrics against their definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax.training.loss import cross_entropy
+from resnet_jax.training.metrics import NEVER, EvalMetrics, TrainMetrics
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(200, 10)).astype(np.float32) * 2
+LABELS = RNG.integers(0, 10, 200).astype(np.int32)
+
+
+def total(batch_size: int) -> EvalMetrics:
+    batches = []
+    for start in range(0, 200, batch_size):
+        index = np.arange(start, start + batch_size)
+        mask = jnp.asarray(index < 200)
+        index = np.minimum(index, 199)
+        batches.append(EvalMetrics.of_batch(jnp.asarray(LOGITS[index]), jnp.asarray(LABELS[index]), mask))
+    return EvalMetrics.total(batches)
+
+
+def test_cross_entropy_is_minus_the_log_probability_of_the_label():
+    probabilities = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
+    expected = -np.log(probabilities[np.arange(200), LABELS])
+    np.testing.assert_allclose(cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS)), expected, rtol=1e-5)
+
+
+def test_label_smoothing_spreads_its_share_over_all_classes():
+    logits, labels = jnp.asarray(LOGITS), jnp.asarray(LABELS)
+    uniform = -jax.nn.log_softmax(logits).mean(1)
+    expected = 0.9 * cross_entropy(logits, labels) + 0.1 * uniform
+    np.testing.assert_allclose(cross_entropy(logits, labels, label_smoothing=0.1), expected, rtol=1e-5)
+
+
+def test_cross_entropy_of_half_precision_logits_is_float32():
+    assert cross_entropy(jnp.zeros((2, 3), jnp.bfloat16), jnp.zeros(2, int)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("batch_size", [1, 33, 200, 256])
+def test_figures_do_not_depend_on_the_batch_size(batch_size):
+    whole, parts = total(200), total(batch_size)
+    np.testing.assert_array_equal(parts.confusion, whole.confusion)
+    for name in ("mean_loss", "accuracy", "top5_accuracy", "calibration_error"):
+        assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-6)
+
+
+def test_top5_accuracy_looks_for_the_label_among_the_five_highest():
+    highest = np.argsort(-LOGITS, 1)[:, :5]
+    assert total(200).top5_accuracy == pytest.approx((highest == LABELS[:, None]).any(1).mean())
+
+
+def test_confusion_rows_are_true_classes():
+    expected = np.zeros((10, 10), int)
+    np.add.at(expected, (LABELS, LOGITS.argmax(1)), 1)
+    np.testing.assert_array_equal(total(64).confusion, expected)
+
+
+def test_class_accuracy_is_undefined_for_a_class_without_images():
+    metrics = EvalMetrics.total([EvalMetrics.of_batch(jnp.eye(3), jnp.array([0, 1, 1]), jnp.ones(3, bool))])
+    np.testing.assert_array_equal(metrics.class_accuracy, [1.0, 0.5, np.nan])
+
+
+def test_calibration_error_of_a_sure_and_always_wrong_network_is_1():
+    logits = 100 * jax.nn.one_hot(jnp.zeros(8, int), 4)
+    metrics = EvalMetrics.total([EvalMetrics.of_batch(logits, jnp.ones(8, int), jnp.ones(8, bool))])
+    assert metrics.calibration_error == pytest.approx(1.0)
+
+
+def test_calibration_error_of_a_network_right_as_often_as_it_says_is_0():
+    logits = jnp.log(jnp.tile(jnp.array([[0.75, 0.25]]), (4, 1)))
+    metrics = EvalMetrics.total([EvalMetrics.of_batch(logits, jnp.array([0, 0, 0, 1]), jnp.ones(4, bool))])
+    assert metrics.calibration_error == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("logits", [jnp.zeros((1, 10)), jnp.full((1, 10), jnp.nan)])
+def test_ties_and_nan_are_not_in_the_top_five(logits):
+    metrics = EvalMetrics.of_batch(logits, jnp.array([3]), jnp.ones(1, bool))
+    assert metrics.top5 == 0
+
+
+def test_train_metrics_remember_the_first_nonfinite_step():
+    losses = [jnp.array([1.0]), jnp.array([jnp.nan]), jnp.array([jnp.inf])]
+    sums = TrainMetrics.zero()
+    assert sums.nonfinite_step == NEVER
+    for step, loss in enumerate(losses):
+        sums += TrainMetrics.of_batch(loss, jnp.zeros((1, 2)), jnp.array([0]), jnp.int32(step))
+    assert sums.nonfinite_step == 1

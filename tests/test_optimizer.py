@@ -1,0 +1,54 @@
+"""The optimizer and its schedules against closed forms."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from resnet_jax import ResNet18
+from resnet_jax.training.optimizer import kernels, make_optimizer, make_schedule
+
+
+def test_triangular_rises_from_a_fifth_to_the_peak_and_falls_to_zero():
+    schedule = make_schedule("triangular", 0.1, 100, warmup_steps=20, initial_factor=0.2)
+    np.testing.assert_allclose([schedule(step) for step in (0, 10, 20, 60, 100)], [0.02, 0.06, 0.1, 0.05, 0], atol=1e-8)
+
+
+def test_cosine_is_at_half_its_peak_halfway_after_the_warmup():
+    schedule = make_schedule("cosine", 0.1, 110, warmup_steps=10, initial_factor=0.0)
+    np.testing.assert_allclose([schedule(step) for step in (0, 5, 10, 60, 110)], [0, 0.05, 0.1, 0.05, 0], atol=1e-8)
+
+
+def test_step_divides_by_ten_at_each_third():
+    schedule = make_schedule("step", 0.1, 90, warmup_steps=0, initial_factor=1.0)
+    np.testing.assert_allclose([schedule(step) for step in (0, 29, 31, 59, 61, 89)], [0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3])
+
+
+def test_two_steps_are_pytorchs_nesterov_with_decay_in_the_gradient():
+    optimizer = make_optimizer(optax.constant_schedule(0.1), momentum=0.9, weight_decay=0.01)
+    params = {"kernel": jnp.array([2.0]), "bias": jnp.array([2.0])}
+    state, buffer, expected = optimizer.init(params), np.zeros(2), np.array([2.0, 2.0])
+    decay = np.array([0.01, 0.0])
+    for grad in (1.0, -0.5):
+        updates, state = optimizer.update({name: jnp.array([grad]) for name in params}, state, params)
+        params = optax.apply_updates(params, updates)
+        total = grad + decay * expected
+        buffer = 0.9 * buffer + total
+        expected = expected - 0.1 * (total + 0.9 * buffer)
+    np.testing.assert_allclose([params["kernel"][0], params["bias"][0]], expected, rtol=1e-6)
+
+
+def test_decay_is_on_every_kernel_and_nothing_else():
+    params = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: ResNet18(width=4)), nnx.Param))
+    mask = kernels(params)
+    assert mask["conv1"]["kernel"] and mask["fc"]["kernel"] and mask["layer1"][0]["conv1"]["kernel"]
+    assert not (mask["bn1"]["scale"] or mask["bn1"]["bias"] or mask["fc"]["bias"])
+
+
+@pytest.mark.parametrize(("clip_norm", "expected"), [(1.0, 1.0), (10.0, 5.0), (None, 5.0)])
+def test_clipping_scales_long_gradients_down_to_the_norm(clip_norm, expected):
+    optimizer = make_optimizer(optax.constant_schedule(1.0), momentum=0.0, weight_decay=0.0, clip_norm=clip_norm)
+    params = {"bias": jnp.zeros(2)}
+    updates, _ = optimizer.update({"bias": jnp.array([3.0, 4.0])}, optimizer.init(params), params)
+    assert jnp.linalg.norm(updates["bias"]) == pytest.approx(expected, rel=1e-5)

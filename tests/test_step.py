@@ -1,0 +1,154 @@
+"""The training step: the same result however it is cut into devices, dispatches and parts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from resnet_jax import ResNet18
+from resnet_jax.training.metrics import TrainMetrics
+from resnet_jax.training.optimizer import make_optimizer
+from resnet_jax.training.sharding import make_mesh, place, replicated, sharded
+from resnet_jax.training.state import TrainState, create_state
+from resnet_jax.training.step import Batch, make_dispatch, make_eval_step, make_train_step
+
+COUNT, BATCH, STEPS = 64, 16, 10
+RNG = np.random.default_rng(0)
+DATA = Batch(RNG.normal(size=(COUNT, 8, 8, 3)).astype(np.float32), RNG.integers(0, 10, COUNT).astype(np.int32))
+ORDER = np.stack([RNG.permutation(COUNT)[:BATCH] for _ in range(STEPS)]).astype(np.int32)
+
+
+def take(data: Batch, indices: jax.Array, key: jax.Array, step: jax.Array) -> Batch:
+    noise = 0.1 * jax.random.normal(key, (len(indices), 8, 8, 3))  # stands for augmentation
+    return Batch(data.images[indices] + noise, data.labels[indices])
+
+
+def run(*, devices: int = 1, per_dispatch: int = 1, norm: str = "sync", **options) -> tuple[TrainState, TrainMetrics]:
+    mesh = make_mesh(BATCH, jax.devices()[:devices])
+    optimizer = make_optimizer(optax.constant_schedule(0.02), momentum=0.9, weight_decay=1e-3)
+    model = ResNet18(num_classes=10, stem="cifar", width=4, norm=norm, ghost_size=4, rngs=nnx.Rngs(0))
+    graphdef, state = create_state(model, optimizer, jax.random.key(0), ema="ema_decay" in options)
+    dispatch = make_dispatch(make_train_step(graphdef, optimizer, **options), take)
+    state, metrics = jax.device_put((state, TrainMetrics.zero()), replicated(mesh))
+    data = place(DATA, replicated(mesh))
+    for start in range(0, STEPS, per_dispatch):
+        order = place(ORDER[start : start + per_dispatch], sharded(mesh, axis=1))
+        state, metrics = jax.block_until_ready(dispatch(state, metrics, data, order))
+    return state, metrics
+
+
+def largest_relative_error(got, wanted) -> float:
+    errors = [
+        np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(b).max()
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True)
+    ]
+    return max(errors)
+
+
+@pytest.fixture(scope="module")
+def reference() -> tuple[TrainState, TrainMetrics]:
+    return run()
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_several_devices_give_the_parameters_of_one(reference, devices):
+    state, _ = run(devices=devices)
+    assert largest_relative_error(state.params, reference[0].params) < 1e-5
+
+
+def test_several_devices_give_the_statistics_of_one(reference):
+    state, _ = run(devices=8)
+    assert largest_relative_error(state.batch_stats, reference[0].batch_stats) < 1e-5
+
+
+def test_ghost_groups_do_not_depend_on_the_devices():
+    one, four = run(norm="ghost"), run(norm="ghost", devices=4)
+    assert largest_relative_error(four[0].params, one[0].params) < 1e-5
+
+
+def test_eight_steps_in_one_dispatch_equal_eight_dispatches(reference):
+    state, _ = run(per_dispatch=8)
+    assert largest_relative_error(state.params, reference[0].params) < 1e-5
+
+
+def test_metrics_count_each_image_of_each_step(reference):
+    assert reference[1].count == STEPS * BATCH and reference[0].step == STEPS
+
+
+def test_a_run_is_bit_exact_when_repeated(reference):
+    again, _ = run()
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (a == b).all(), again.params, reference[0].params)))
+
+
+def test_accumulated_gradients_average_those_of_the_parts():
+    """With ghost groups that are the parts themselves, one big step and its parts are the same mathematics."""
+    whole = run(norm="ghost")[0].params
+    parts = run(norm="ghost", accumulate=1)[0].params
+    assert largest_relative_error(parts, whole) == 0
+    images = DATA.images.reshape(4, 4, 4, 8, 8, 3).swapaxes(1, 2).reshape(COUNT, 8, 8, 3)
+    labels = DATA.labels.reshape(4, 4, 4).swapaxes(1, 2).reshape(COUNT)
+    optimizer = make_optimizer(optax.constant_schedule(0.02), momentum=0.9, weight_decay=1e-3)
+
+    def params_after_a_step(norm: str, batch: Batch, **options):
+        model = ResNet18(num_classes=10, stem="cifar", width=4, norm=norm, ghost_size=4, rngs=nnx.Rngs(0))
+        graphdef, state = create_state(model, optimizer, jax.random.key(0), ema=False)
+        return jax.jit(make_train_step(graphdef, optimizer, **options))(state, batch)[0].params
+
+    # Part i is every fourth image: the ghost groups of the images in that order.
+    ghost = params_after_a_step("ghost", Batch(jnp.asarray(images[:BATCH]), jnp.asarray(labels[:BATCH])))
+    accumulated = params_after_a_step(
+        "sync", Batch(jnp.asarray(DATA.images[:BATCH]), jnp.asarray(DATA.labels[:BATCH])), accumulate=4
+    )
+    assert largest_relative_error(accumulated, ghost) < 1e-5
+
+
+def test_averages_follow_their_recurrence():
+    states = []
+    mesh = make_mesh(BATCH, jax.devices()[:1])
+    optimizer = make_optimizer(optax.constant_schedule(0.1), momentum=0.0, weight_decay=0.0)
+    graphdef, state = create_state(
+        ResNet18(num_classes=10, stem="cifar", width=4), optimizer, jax.random.key(0), ema=True
+    )
+    step = jax.jit(make_train_step(graphdef, optimizer, ema_decay=0.5))
+    batch = place(Batch(DATA.images[:BATCH], DATA.labels[:BATCH]), replicated(mesh))
+    expected = (state.params, state.batch_stats)
+    for index in range(3):
+        state, _ = step(state, batch)
+        states.append(state)
+        keep = min(0.5, (1 + index) / (10 + index))
+        current = (state.params, state.batch_stats)
+        expected = jax.tree.map(lambda old, new, keep=keep: keep * old + (1 - keep) * new, expected, current)
+    assert largest_relative_error(state.evaluated, expected) < 1e-5
+
+
+def test_evaluation_uses_the_averages_only_where_they_are_kept(reference):
+    averaged, _ = run(ema_decay=0.9)
+    assert reference[0].evaluated[0] is reference[0].params
+    assert averaged.evaluated[0] is averaged.ema_params
+
+
+@pytest.mark.parametrize("tta", ["none", "flip", "full"])
+def test_augmented_logits_of_an_image_and_its_mirror(tta):
+    """Mirror-averaged logits are the same for both; plain ones are not."""
+    model = ResNet18(num_classes=10, stem="cifar", width=4)
+    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    eval_step = make_eval_step(graphdef, lambda images: images / 255.0, tta=tta)
+    images = jnp.asarray(RNG.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8))
+    weights = nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+    _, logits = eval_step(*weights, images, jnp.zeros(4, int), jnp.ones(4, bool))
+    _, mirrored = eval_step(*weights, images[:, :, ::-1], jnp.zeros(4, int), jnp.ones(4, bool))
+    assert np.allclose(logits, mirrored, rtol=1e-4, atol=1e-5) == (tta != "none")
+
+
+@pytest.mark.slow  # a minute: the number of steps is the point
+def test_a_thousand_steps_on_two_cpu_devices_do_not_deadlock():
+    global STEPS, ORDER
+    before = STEPS, ORDER
+    try:
+        STEPS, ORDER = 1000, np.resize(ORDER, (1000, BATCH))
+        state, _ = run(devices=2)
+    finally:
+        STEPS, ORDER = before
+    assert state.step == 1000
