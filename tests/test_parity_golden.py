@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import flax.nnx as nnx
 import numpy as np
 import pytest
 from golden import draw
@@ -23,7 +22,7 @@ def errors(request) -> dict[str, float]:
     ours = replay(model, *draw.draw_batches(request.param))
     with np.load(Path(__file__).parent / "golden" / f"{request.param}.npz") as record:
         assert ours.keys() == set(record)
-        return {key: draw.error(draw.condense(key, ours[key]), record[key]) for key in record}
+        return draw.errors({key: draw.condense(key, tensor) for key, tensor in ours.items()}, dict(record))
 
 
 def largest(errors: dict[str, float], prefix: str) -> float:

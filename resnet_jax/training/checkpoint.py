@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from resnet_jax.errors import UserError
 
 policies = ocp.checkpoint_managers
+UNKNOWN = -1.0  # score of a checkpoint that was not evaluated: below any accuracy
 
 
 @dataclass(frozen=True)
@@ -31,22 +32,19 @@ class Checkpoints:
     Args:
         directory: holds the folders; made if it does not exist.
         keep: latest checkpoints kept.
-        best: keep the checkpoint with the highest `score` as well.
+        best: keep the checkpoint with the highest score, an accuracy, as well.
     """
 
     def __init__(self, directory: Path, *, keep: int, best: bool):
         self.directory = directory.absolute()
-        kept = [policies.LatestN(keep)]
-        if best:
-            kept.append(
-                policies.BestN(
-                    get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
-                )
-            )
+        self._best = best
+        kept = [policies.LatestN(keep), policies.BestN(get_metric_fn=_score, n=1)] if best else [policies.LatestN(keep)]
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy(kept), cleanup_tmp_directories=True
+                best_fn=_score if best else None,
+                preservation_policy=policies.AnyPreservationPolicy(kept),
+                cleanup_tmp_directories=True,
             ),
         )
 
@@ -64,7 +62,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info))
-        metrics = None if score is None else {"score": score}
+        metrics = {"score": UNKNOWN if score is None else score} if self._best else None
         self._guard(lambda: self._manager.save(step, args=arguments, metrics=metrics, force=True))
 
     def wait(self) -> None:
@@ -125,3 +123,7 @@ class Checkpoints:
                 f"a checkpoint could not be written to {self.directory}: {str(error).splitlines()[0][:300]}; {kept}. "
                 "Make room or mend the permissions, then run the same command with the same --workdir to go on"
             ) from error
+
+
+def _score(metrics: dict[str, float]) -> float:
+    return metrics["score"]

@@ -83,9 +83,9 @@ def _check(got: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
     if any(faults.values()):
         found = "; ".join(f"{len(keys)} {fault} ({_first(keys)})" for fault, keys in faults.items() if keys)
         raise UserError(
-            f"the checkpoint ({len(got)} tensors) does not fit the model ({len(wanted)}): {found}. Build the model as the "
-            "checkpoint was (member of the family, width, stem, num_classes); for another number of classes, load first "
-            "and then replace `model.fc`"
+            f"the checkpoint ({len(got)} tensors) does not fit the model ({len(wanted)}): {found}. Build the model as "
+            "the checkpoint was (member of the family, width, stem, num_classes); for another number of classes, load "
+            "first and then replace `model.fc`"
         )
 
 

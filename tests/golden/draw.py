@@ -37,14 +37,14 @@ def draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[s
 
     Kernels have the kaiming scale; everything in BatchNorm is drawn too, so that no term is hidden by a 0 or a 1. Two
     choices make gradients comparable in float32. The last scale of each block is small, so that neither the signal nor
-    its rounding errors grow with the depth. And BatchNorm's biases are 3 times its scales: a ReLU whose input is within
+    its rounding errors grow with the depth. And BatchNorm's biases are 4 times its scales: a ReLU whose input is within
     a rounding error of 0 passes the gradient in one framework and blocks it in the other. With inputs centred on 0 a
-    ResNet-50 at 64x64 has a handful of those, and gradients are up to 3e-3 apart (1e-5 with a smooth activation in both).
-    So three channels of four are on for nearly every pixel of a training batch, the fourth off.
+    ResNet-50 at 64x64 has a handful of those, and gradients are up to 3e-3 apart (1e-5 with a smooth activation in
+    both). So, in training, three channels of four are on for nearly every pixel, the fourth off.
     """
     rng = np.random.RandomState(seed)
     drawn = {}
-    for key in sorted(shapes):
+    for key in sorted(shapes, reverse=True):  # weights before biases
         shape, (module, _, name) = shapes[key], key.rpartition(".")
         if name == "num_batches_tracked":
             continue
@@ -53,7 +53,7 @@ def draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[s
         elif name == "weight":
             values = rng.uniform(0.5, 1.5, shape) * (0.2 if _ends_block(module, shapes) else 1.0)
         elif name == "bias" and module != "fc":
-            values = rng.uniform(2.8, 3.2, shape) * (0.2 if _ends_block(module, shapes) else 1.0)
+            values = rng.uniform(3.8, 4.2, shape) * drawn[f"{module}.weight"]
             values[::4] *= -1
         elif name == "running_var":
             values = rng.uniform(0.5, 1.5, shape)
@@ -64,7 +64,7 @@ def draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[s
 
 
 def draw_batches(case: Case, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Draws images `[steps, batch, height, width, 3]`, float32, and labels `[steps, batch]`, one batch for each step."""
+    """Draws a batch for each step: images `[steps, batch, height, width, 3]`, float32, and labels `[steps, batch]`."""
     rng = np.random.RandomState(seed)
     images = rng.standard_normal((STEPS, case.batch_size, case.image_size, case.image_size, 3))
     return images.astype(np.float32), rng.randint(0, CLASSES, (STEPS, case.batch_size))
@@ -77,10 +77,24 @@ def condense(key: str, tensor: np.ndarray) -> np.ndarray:
     return np.concatenate([[np.abs(flat).max(), np.linalg.norm(flat)], flat[places]]).astype(np.float32)
 
 
-def error(ours: np.ndarray, reference: np.ndarray) -> float:
-    """Returns the largest error of a condensed tensor, relative to the largest entry (the norm's, to the norm)."""
-    (largest, norm), difference = reference[:2], np.abs(ours - reference)
+def errors(ours: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns the largest error of each condensed tensor, relative to the reference's largest entry (the norm's, to the
+    norm).
+
+    The gradient of a bias is measured against that of the weight beside it too: a channel that is always on shifts its
+    consumer by a constant, which the next BatchNorm removes, so that all it has may be rounding.
+    """
+    return {key: _error(ours[key], reference[key], reference.get(_beside(key), reference[key])) for key in reference}
+
+
+def _error(ours: np.ndarray, reference: np.ndarray, beside: np.ndarray) -> float:
+    largest, norm = np.maximum(reference[:2], beside[:2])
+    difference = np.abs(ours - reference)
     return float(max(difference[0] / largest, difference[1] / norm, difference[2:].max() / largest))
+
+
+def _beside(key: str) -> str | None:
+    return f"{key[: -len('bias')]}weight" if re.fullmatch(r"gradient/.*\.bias", key) else None
 
 
 def _ends_block(module: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
-from torch import nn
-
 from golden import draw
+from torch import nn
 
 FOLDER = Path(__file__).parent
 

@@ -1,11 +1,11 @@
-"""Computes with this package what `record.py` computes with torchvision, under the same keys and in the same layouts."""
+"""Computes with this package what `record.py` computes with torchvision, under the same keys, in the same layouts."""
 
 import jax
 import numpy as np
 import optax
 from flax import nnx
-
 from golden import draw
+
 from resnet_jax import ResNet
 from resnet_jax.weights.torchvision import to_torchvision
 
