@@ -84,7 +84,7 @@ def test_gradients_match(errors):
 
 
 def test_weights_and_running_statistics_match_after_training(errors):
-    assert largest(errors, "trained/") < 1e-3
+    assert largest(errors, "trained/") < 1e-4  # five steps move the median tensor by 1e-3
 
 
 @pytest.mark.parametrize("name", MEMBERS)

@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
-from resnet_jax import ResNet18
+from resnet_jax import BatchNorm, ResNet, ResNet18
 from resnet_jax.data.augment import shift
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.optimizer import make_optimizer
@@ -26,13 +26,25 @@ def take(data: Batch, indices: jax.Array, key: jax.Array, step: jax.Array) -> Ba
     return Batch(data.images[indices] + noise, data.labels[indices])
 
 
+def model(norm: str = "sync") -> ResNet:
+    """A narrow network whose BatchNorm biases start at 3.
+
+    Hardly any input of a ReLU is then within a rounding error of 0, where the gradient passes on one side only and a
+    difference of 1e-7 becomes one of 1e-3.
+    """
+    net = ResNet18(num_classes=10, stem="cifar", width=4, norm=norm, ghost_size=BATCH // 4, rngs=nnx.Rngs(0))
+    for _, module in nnx.iter_modules(net):
+        if isinstance(module, BatchNorm):
+            module.bias[...] = jnp.full_like(module.bias[...], 3.0)
+    return net
+
+
 def run(
     *, devices: int = 1, steps: int = STEPS, per_dispatch: int = 1, norm: str = "sync", **options
 ) -> tuple[TrainState, TrainMetrics]:
     mesh = make_mesh(BATCH, jax.devices()[:devices])
     optimizer = make_optimizer(optax.constant_schedule(0.02), momentum=0.9, weight_decay=1e-3)
-    model = ResNet18(num_classes=10, stem="cifar", width=4, norm=norm, ghost_size=4, rngs=nnx.Rngs(0))
-    graphdef, state = create_state(model, optimizer, jax.random.key(0), ema="ema_decay" in options)
+    graphdef, state = create_state(model(norm), optimizer, jax.random.key(0), ema="ema_decay" in options)
     dispatch = make_dispatch(make_train_step(graphdef, optimizer, **options), take)
     state, metrics = jax.device_put((state, TrainMetrics.zero()), replicated(mesh))
     data = place(DATA, replicated(mesh))
@@ -92,8 +104,7 @@ def test_accumulated_gradients_average_those_of_the_parts():
     optimizer = make_optimizer(optax.constant_schedule(0.02), momentum=0.9, weight_decay=1e-3)
 
     def params_after_a_step(norm: str, batch: Batch, **options):
-        model = ResNet18(num_classes=10, stem="cifar", width=4, norm=norm, ghost_size=BATCH // 4, rngs=nnx.Rngs(0))
-        graphdef, state = create_state(model, optimizer, jax.random.key(0), ema=False)
+        graphdef, state = create_state(model(norm), optimizer, jax.random.key(0), ema=False)
         return jax.jit(make_train_step(graphdef, optimizer, **options))(state, batch)[0].params
 
     batch = Batch(jnp.asarray(DATA.images[:BATCH]), jnp.asarray(DATA.labels[:BATCH]))
@@ -103,18 +114,14 @@ def test_accumulated_gradients_average_those_of_the_parts():
 
 
 def test_averages_follow_their_recurrence():
-    states = []
     mesh = make_mesh(BATCH, jax.devices()[:1])
     optimizer = make_optimizer(optax.constant_schedule(0.1), momentum=0.0, weight_decay=0.0)
-    graphdef, state = create_state(
-        ResNet18(num_classes=10, stem="cifar", width=4), optimizer, jax.random.key(0), ema=True
-    )
+    graphdef, state = create_state(model(), optimizer, jax.random.key(0), ema=True)
     step = jax.jit(make_train_step(graphdef, optimizer, ema_decay=0.5))
     batch = place(Batch(DATA.images[:BATCH], DATA.labels[:BATCH]), replicated(mesh))
     expected = (state.params, state.batch_stats)
     for index in range(3):
         state, _ = step(state, batch)
-        states.append(state)
         keep = min(0.5, (1 + index) / (10 + index))
         current = (state.params, state.batch_stats)
         expected = jax.tree.map(lambda old, new, keep=keep: keep * old + (1 - keep) * new, expected, current)
@@ -128,8 +135,7 @@ def test_evaluation_uses_the_averages_only_where_they_are_kept(reference):
 
 
 def logits_of(images: jax.Array, tta: str) -> jax.Array:
-    model = ResNet18(num_classes=10, stem="cifar", width=4)
-    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    graphdef, params, batch_stats = nnx.split(model(), nnx.Param, nnx.BatchStat)
     eval_step = make_eval_step(graphdef, lambda images: images / 255.0, tta=tta)
     weights = nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
     return eval_step(*weights, images, jnp.zeros(len(images), int), jnp.ones(len(images), bool))[1]

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 Images = UInt8[Array, "batch height width channels"]
@@ -84,7 +85,7 @@ def cutout(
 
 
 def normalize(
-    images: Images, mean: Float[Array, " channels"], std: Float[Array, " channels"]
+    images: Images, mean: Float[Array | np.ndarray, " channels"], std: Float[Array | np.ndarray, " channels"]
 ) -> Float[Array, "batch height width channels"]:
     """Maps uint8 images to float32 of mean 0 and deviation 1; `mean` and `std` are in units of 0 to 1."""
     return (images.astype(jnp.float32) / 255 - mean) / std

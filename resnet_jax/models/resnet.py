@@ -169,24 +169,16 @@ class ResNet(nnx.Module):
         self.stem = stem
         self.conv1 = conv(3, width, 7, stride=2) if stem == "imagenet" else conv(3, width, 3)
         self.bn1 = make_norm(width)
-        channels = width
+        make_block = partial(block, dtype=dtype, norm=make_norm, zero_init=zero_init, rngs=rngs)
+        stages, channels = [], width
         for stage, size in enumerate(stage_sizes):
-            blocks = nnx.List([])
+            blocks = []
             for index in range(size):
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(
-                    block(
-                        channels,
-                        width * 2**stage,
-                        stride=stride,
-                        dtype=dtype,
-                        norm=make_norm,
-                        zero_init=zero_init,
-                        rngs=rngs,
-                    )
-                )
+                blocks.append(make_block(channels, width * 2**stage, stride=stride))
                 channels = width * 2**stage * blocks[-1].expansion
-            setattr(self, f"layer{stage + 1}", blocks)
+            stages.append(nnx.List(blocks))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.fc = _classifier(channels, num_classes, rngs)
 
     def features(self, images: Float[Array, "batch height width 3"], *, train: bool = False) -> Features:

@@ -106,10 +106,10 @@ def _resume(
     checkpoints: Checkpoints, fresh: TrainState, mesh: Mesh, display: Display
 ) -> tuple[TrainState, TrainMetrics, float]:
     """State, running metrics of the epoch and seconds spent: of the latest checkpoint, or of a start."""
-    start = {"train": fresh, "metrics": _zero_metrics(mesh)}
-    restored = checkpoints.restore(start, replicated(mesh), display.say)
+    zero = _zero_metrics(mesh)
+    restored = checkpoints.restore({"train": fresh, "metrics": zero}, replicated(mesh), display.say)
     if restored is None:
-        return start["train"], start["metrics"], 0.0
+        return fresh, zero, 0.0
     display.say(f"resuming from step {restored.step}")
     return restored.state["train"], restored.state["metrics"], restored.info["seconds"]
 

@@ -103,7 +103,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     )
     mean, std = channel_statistics(splits["train"].images)
     compiled = make_dispatch(train_step, _batch_maker(config, steps_per_epoch, mean, std))
-    train_data = place(Resident(*splits["train"]), replicated(mesh))
+    train_data = Resident(*place(splits["train"], replicated(mesh)))
     draw = jax.jit(partial(epoch_order, count=count, batch_size=batch_size))
     key = jax.random.key(config.train.seed + 1)  # apart from the one that draws the augmentation
 

@@ -43,5 +43,13 @@ def create_state(
     """Splits `model` into its structure and the state at step 0; with `ema`, the averages start as copies."""
     graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     params, batch_stats = nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
-    averages = jax.tree.map(jnp.copy, (params, batch_stats)) if ema else (None, None)
-    return graphdef, TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params), *averages, key)
+    state = TrainState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        ema_params=jax.tree.map(jnp.copy, params) if ema else None,
+        ema_batch_stats=jax.tree.map(jnp.copy, batch_stats) if ema else None,
+        key=key,
+    )
+    return graphdef, state

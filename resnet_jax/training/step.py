@@ -134,7 +134,7 @@ def make_eval_step(
         params: PyTree, batch_stats: PyTree, images: Array, labels: Int[Array, " batch"], mask: Bool[Array, " batch"]
     ) -> tuple[EvalMetrics, Array]:
         model = nnx.merge(graphdef, params, batch_stats, copy=True)
-        logits = sum(weight * predict(model, shift(images, by)) for by, weight in shifts.items())
+        logits = jnp.sum(jnp.stack([weight * predict(model, shift(images, by)) for by, weight in shifts.items()]), 0)
         return EvalMetrics.of_batch(logits, labels, mask), logits
 
     return eval_step

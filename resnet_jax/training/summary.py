@@ -50,7 +50,7 @@ def summarize(run: Run, state: TrainState, logbook: Logbook, *, seconds: float, 
     }
     workdir = logbook.workdir
     draw_curves(workdir / "curves.png", read_metrics(workdir))
-    draw_confusion(workdir / "confusion.png", result.confusion, names)
+    draw_confusion(workdir / "confusion.png", np.asarray(result.confusion), names)
     draw_mistakes(workdir / "mistakes.png", *run.dataset.test, logits, names)
     return summary
 
