@@ -2,11 +2,15 @@
 
 import argparse
 import importlib.util
+import os
 import sys
+import threading
+import traceback
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import absl.logging
 import tyro
 from rich.console import Console
 
@@ -30,19 +34,36 @@ def load_config(path: Path) -> Config:
     """Runs `get_config()` of a recipe.
 
     Raises:
-        UsageError: there is no such file, or no such function in it.
+        UsageError: there is no such file, no such function in it, or it fails.
     """
-    if not path.is_file():
+    if not path.is_file() or path.suffix != ".py":
         known = ", ".join(f"configs/{each.name}" for each in sorted(CONFIGS.glob("*.py")))
-        raise UsageError(f"--config: there is no file {path}; the recipes here are {known}")
+        raise UsageError(f"--config: there is no Python file {path}; the recipes here are {known}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent))  # a recipe may be a diff over its neighbour
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config() if hasattr(module, "get_config") else None
+    except UserError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"--config: {_place(error, path)}: {type(error).__name__}: {error}; correct it there"
+        ) from error
+    if not isinstance(config, Config):
         raise UsageError(f"--config: {path} has no function get_config() that returns a resnet_jax.config.Config")
-    return module.get_config()
+    return config
+
+
+def _place(error: Exception, recipe: Path) -> str:
+    """The file and line that an error comes from, in the recipe or its neighbours."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    line = [frame for frame in frames if Path(frame.filename).parent == recipe.absolute().parent][-1]
+    return f"{line.filename}, line {line.lineno}"
 
 
 def main() -> None:
@@ -57,12 +78,30 @@ def main() -> None:
 
     from resnet_jax.training.loop import train  # after the usage errors: importing JAX takes seconds
 
+    _hush_checkpoint_writers()
     train(config, workdir, wandb_project=arguments.wandb)
+
+
+def _hush_checkpoint_writers() -> None:
+    """Keeps two thousand lines of tracebacks of a failed write off the screen: the UserError says it in one line.
+
+    Orbax logs each failure through absl, and TensorStore's threads report each callback that then finds nobody waiting.
+    """
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    original = sys.unraisablehook
+    sys.unraisablehook = lambda it: original(it) if threading.current_thread() is threading.main_thread() else None
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True).print(message, style="red", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
     try:
         main()
     except UserError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        _complain(f"error: {error}" if error.exit_code < 128 else str(error))
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _complain("stopped at once; the same command with the same --workdir goes on from the last checkpoint")
+        os._exit(130)  # sys.exit would wait for the checkpoint that is being written

@@ -1,6 +1,8 @@
 """ResNet-18, full width, on the 1,797 handwritten digits of scikit-learn: needs no download.
 
-python train.py --config configs/digits.py
+    python train.py --config configs/digits.py
+
+Two CPU cores take one to two minutes. LOG.md has its accuracy, over three seeds, and how the recipe was chosen.
 """
 
 from resnet_jax.config import AugmentConfig, Config, DataConfig, EvaluateConfig, OptimizerConfig, TrainConfig
@@ -11,6 +13,7 @@ def get_config() -> Config:
         data=DataConfig(name="digits"),
         augment=AugmentConfig(crop_padding=1),
         optimizer=OptimizerConfig(peak_learning_rate=0.05, weight_decay=5e-4),
-        train=TrainConfig(epochs=20, batch_size=64, cpu_devices=1),
+        # One CPU device: on 64 images of 8x8 pixels a second one costs more in summing gradients than it brings.
+        train=TrainConfig(epochs=30, batch_size=64, label_smoothing=0.1, ema_decay=0.99, cpu_devices=1),
         evaluate=EvaluateConfig(every_epochs=5),
     )

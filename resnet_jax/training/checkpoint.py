@@ -118,9 +118,10 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:  # TensorStore reports a full disk as a ValueError
             complete = [path.name for path in self.directory.glob("[0-9]*") if path.name.isdigit()]
             last = max(map(int, complete), default=None)
+            reason = (str(error) or repr(error)).splitlines()[0][:300]
             kept = f"the checkpoint of step {last} is complete" if last else "there is no earlier checkpoint"
             raise UserError(
-                f"a checkpoint could not be written to {self.directory}: {str(error).splitlines()[0][:300]}; {kept}. "
+                f"a checkpoint could not be written to {self.directory}: {reason}; {kept}. "
                 "Make room or mend the permissions, then run the same command with the same --workdir to go on"
             ) from error
 

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as a wish to stop at the next step instead of a sudden end."""
 
+import os
 import signal
 from pathlib import Path
 from types import FrameType
@@ -34,5 +35,6 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
+        os.write(2, b"stopping after this step; a second signal stops at once\n")  # print is not reentrant
         for each in self._before:
             signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)

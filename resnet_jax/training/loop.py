@@ -1,7 +1,10 @@
 """The training run: the loop, and what happens around it."""
 
+import errno
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from resnet_jax.training.state import TrainState
 from resnet_jax.training.summary import figures_of, print_summary, summarize
 
 ACCELERATOR_STEPS_PER_DISPATCH = 50
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
 
 def train(
@@ -47,7 +51,7 @@ def train(
     console = console or Console()
     split_cpu(config.train.batch_size, config.train.cpu_devices)
     mesh = make_mesh(config.train.batch_size)
-    with open_workdir(workdir, config):
+    with _explained(workdir, config), open_workdir(workdir, config):
         summary = read_summary(workdir) or _train(config, workdir, mesh, wandb_project, console)
     print_summary(console, summary, workdir)
     return summary
@@ -59,38 +63,57 @@ def _train(config: Config, workdir: Path, mesh: Mesh, wandb_project: str | None,
     display = Display(console, run.total_steps, config.train.batch_size)
     state, metrics, seconds = _resume(checkpoints, fresh, mesh, display)
     start, step = time.monotonic() - seconds, int(state.step)
-    logbook = Logbook(workdir, config, step=step, wandb_project=wandb_project)
-    display.say(_describe(run, state, step, mesh, workdir))
+    with Logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook:
+        display.say(_describe(run, state, step, mesh, workdir))
+        with StopRequest() as stop, display:
+            while step < run.total_steps:
+                epoch, offset = divmod(step, run.steps_per_epoch)
+                with display.waiting_for_data():
+                    order = run.order(epoch)[offset : offset + steps_per_dispatch(config)]
+                with display.training(len(order)):
+                    state, metrics = run.dispatch(state, metrics, order)
+                    sums = jax.device_get(metrics)
+                step += len(order)
+                _check_finite(sums, checkpoints)
+                display.running(epoch, step, sums)
 
-    with StopRequest() as stop, display:
-        while step < run.total_steps:
-            epoch, offset = divmod(step, run.steps_per_epoch)
-            with display.waiting_for_data():
-                order = run.order(epoch)[offset : offset + steps_per_dispatch(config)]
-            with display.training(len(order)):
-                state, metrics = run.dispatch(state, metrics, order)
-                sums = jax.device_get(metrics)
-            step += len(order)
-            _check_finite(sums, checkpoints)
-            display.running(epoch, step, sums)
+                epoch_ends, score = step % run.steps_per_epoch == 0, None
+                if epoch_ends:
+                    score = _finish_epoch(run, state, sums, step, config, logbook, display, checkpoints)
+                    metrics = _zero_metrics(mesh)
+                due = epoch_ends and (epoch + 1) % config.checkpoint.every_epochs == 0
+                if due or stop.requested or step == run.total_steps:
+                    info = run.info | {"seconds": time.monotonic() - start}
+                    checkpoints.save(step, _saved(state, metrics), info, score=score)
+                if stop.requested and step < run.total_steps:
+                    checkpoints.close()
+                    raise Interrupted(step, workdir, stop.signal_number)
 
-            epoch_ends, score = step % run.steps_per_epoch == 0, None
-            if epoch_ends:
-                score = _finish_epoch(run, state, sums, step, config, logbook, display, checkpoints)
-                metrics = _zero_metrics(mesh)
-            due = epoch_ends and (epoch + 1) % config.checkpoint.every_epochs == 0
-            if due or stop.requested or step == run.total_steps:
-                info = run.info | {"seconds": time.monotonic() - start}
-                checkpoints.save(step, {"train": state, "metrics": metrics}, info, score=score)
-            if stop.requested and step < run.total_steps:
-                checkpoints.close()
-                logbook.close()
-                raise Interrupted(step, workdir, stop.signal_number)
-
-    checkpoints.close()
-    summary = summarize(run, state, logbook, seconds=time.monotonic() - start, speed=display.images_per_second)
-    logbook.finish(summary)
+        checkpoints.close()
+        summary = summarize(run, state, logbook, seconds=time.monotonic() - start, speed=display.images_per_second)
+        logbook.finish(summary)
     return summary
+
+
+@contextmanager
+def _explained(workdir: Path, config: Config) -> Iterator[None]:
+    """Turns a full disk and a lack of memory into errors that name the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise UserError(
+            f"can't write to {workdir}: {error.strerror}; make room or mend the permissions, then repeat the command "
+            f"with --workdir {workdir} to go on from the last checkpoint"
+        ) from error
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"out of memory with --train.batch-size {config.train.batch_size}: take a smaller one, or compute it in "
+            f"parts with --optimizer.accumulate {2 * config.optimizer.accumulate}, in a new --workdir"
+        ) from error
 
 
 def steps_per_dispatch(config: Config) -> int:
@@ -107,11 +130,17 @@ def _resume(
 ) -> tuple[TrainState, TrainMetrics, float]:
     """State, running metrics of the epoch and seconds spent: of the latest checkpoint, or of a start."""
     zero = _zero_metrics(mesh)
-    restored = checkpoints.restore({"train": fresh, "metrics": zero}, replicated(mesh), display.say)
+    restored = checkpoints.restore(_saved(fresh, zero), replicated(mesh), display.say)
     if restored is None:
         return fresh, zero, 0.0
     display.say(f"resuming from step {restored.step}")
-    return restored.state["train"], restored.state["metrics"], restored.info["seconds"]
+    state, metrics = TrainState(**restored.state["train"]), TrainMetrics(**restored.state["metrics"])
+    return state, metrics, restored.info["seconds"]
+
+
+def _saved(state: TrainState, metrics: TrainMetrics) -> dict[str, Any]:
+    """What a checkpoint holds: plain dictionaries, since the classes take only arrays and Orbax fills in others."""
+    return {"train": vars(state), "metrics": vars(metrics)}
 
 
 def _describe(run: Run, state: TrainState, step: int, mesh: Mesh, workdir: Path) -> str:

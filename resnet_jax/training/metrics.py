@@ -18,10 +18,10 @@ NEVER = jnp.iinfo(jnp.int32).max
 class TrainMetrics:
     """Sums over the training steps of an epoch."""
 
-    loss: Float32[Array, ""]
-    correct: Int32[Array, ""]
-    count: Int32[Array, ""]
-    nonfinite_step: Int32[Array, ""]
+    loss: Float32[Array | np.ndarray, ""]
+    correct: Int32[Array | np.ndarray, ""]
+    count: Int32[Array | np.ndarray, ""]
+    nonfinite_step: Int32[Array | np.ndarray, ""]
     """The first step whose loss was infinite or not a number; `NEVER` where there was none."""
 
     @classmethod

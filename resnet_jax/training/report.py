@@ -21,8 +21,8 @@ def draw_curves(path: Path, lines: Sequence[dict[str, Any]]) -> None:
         epochs = [line["epoch"] + 1 for line in of_split]
         left.plot(epochs, [line["loss"] for line in of_split], label=split, marker=".")
         right.plot(epochs, [100 * line["accuracy"] for line in of_split], label=split, marker=".")
-    left.set(xlabel="epoch", ylabel="loss [nats]")
-    right.set(xlabel="epoch", ylabel="accuracy [%]")
+    left.set(title="Loss", xlabel="epoch", ylabel="mean cross-entropy [nats]")
+    right.set(title="Accuracy", xlabel="epoch", ylabel="images classified correctly [%]")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -38,13 +38,15 @@ def draw_confusion(path: Path, confusion: Int[np.ndarray, "classes classes"], cl
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    right = np.trace(confusion)
+    axes.set_title(f"{right:,} of {confusion.sum():,} images right; colour is the share of the row")
     axes.set(xlabel="predicted class", ylabel="true class")
     ticks = range(len(class_names)) if few else []
     axes.set_xticks(ticks, class_names if few else [], rotation=90)
     axes.set_yticks(ticks, class_names if few else [])
     for row, column in np.argwhere(confusion) if few else ():
         ink = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, confusion[row, column], ha="center", va="center", color=ink, fontsize=8)
+        axes.text(column, row, confusion[row, column], ha="center", va="center", color=ink)
     figure.savefig(path, dpi=120)
 
 
@@ -66,14 +68,15 @@ def draw_mistakes(
     columns = 6
     rows = max(-(-len(worst) // columns), 1)
     figure = Figure(figsize=(2 * columns, 2.5 * rows + 0.5), layout="constrained")
-    figure.suptitle(f"{len(wrong)} of {len(images)} images wrong; the most confident first")
+    figure.suptitle(
+        f"{len(wrong):,} of {len(images):,} test images wrong; the surest mistakes first, by #number of the image"
+    )
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
     for axes, index in zip(grid, worst, strict=False):
         axes.imshow(images[index], interpolation="nearest")
-        sure = f"{probabilities[index].max():.0%}"
-        axes.set_title(
-            f"{class_names[predicted[index]]} {sure}\nis {class_names[labels[index]]} (#{index})", fontsize=8
-        )
+        guess, truth = (class_names[label][:16] for label in (predicted[index], labels[index]))
+        caption = f"said {guess}, {probabilities[index].max():.0%}\nis {truth} (#{index})"
+        axes.set_title(caption, fontsize=9, parse_math=False)
     figure.savefig(path, dpi=120)

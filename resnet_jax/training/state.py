@@ -41,8 +41,7 @@ def create_state(
     model: nnx.Module, optimizer: optax.GradientTransformation, key: Key[Array, ""], *, ema: bool
 ) -> tuple[nnx.GraphDef, TrainState]:
     """Splits `model` into its structure and the state at step 0; with `ema`, the averages start as copies."""
-    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    params, batch_stats = nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+    params, batch_stats = (nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat))
     state = TrainState(
         step=jnp.int32(0),
         params=params,
@@ -52,4 +51,4 @@ def create_state(
         ema_batch_stats=jax.tree.map(jnp.copy, batch_stats) if ema else None,
         key=key,
     )
-    return graphdef, state
+    return nnx.graphdef(model), state

@@ -1,0 +1,139 @@
+"""The configuration: recipes, the command line's help, validation, comparison."""
+
+import dataclasses
+import inspect
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from resnet_jax import config as module
+from resnet_jax.config import (
+    AugmentConfig,
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvaluateConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+    as_dict,
+    differences,
+)
+from resnet_jax.errors import UsageError
+
+REPO = Path(__file__).parent.parent
+RECIPES = sorted((REPO / "configs").glob("*.py"))
+SECTIONS = {field.name: type(getattr(Config(), field.name)) for field in dataclasses.fields(Config)}
+
+
+def load(path: Path) -> Config:
+    return runpy.run_path(str(REPO / "train.py"))["load_config"](path)
+
+
+@pytest.fixture
+def help_text(monkeypatch, capsys):
+    """What `python train.py --config PATH --help` prints, in one line without frames."""
+
+    def show(path: Path) -> str:
+        monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(path), "--help"])
+        monkeypatch.setenv("COLUMNS", "1000")
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(REPO / "train.py"), run_name="__main__")
+        assert end.value.code == 0
+        return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+    return show
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_a_valid_configuration(path):
+    assert isinstance(load(path), Config)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_names_its_command(path):
+    assert f"python train.py --config configs/{path.name}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_help_of_a_recipe_lists_every_field_with_its_docstring(path, help_text):
+    text, source = help_text(path), inspect.getsource(module)
+    for section, kind in SECTIONS.items():
+        for field in dataclasses.fields(kind):
+            assert re.search(rf"--{section}\.{field.name.replace('_', '-')}[ ,]", text)
+            docstring = source.split(f"class {kind.__name__}:")[1].split(f"    {field.name}: ")[1].split('"""')[1]
+            assert docstring.strip('"') in text, field.name
+
+
+def test_the_dictionary_is_complete_and_survives_json():
+    config = Config(data=DataConfig(dir=Path("images")))
+    values = as_dict(config)
+    assert json.loads(json.dumps(values)) == values
+    assert {section: set(fields) for section, fields in values.items()} == {
+        section: {field.name for field in dataclasses.fields(kind)} for section, kind in SECTIONS.items()
+    }
+    assert values["data"]["dir"] == "images"
+
+
+def test_equal_configurations_have_no_differences():
+    assert differences(as_dict(Config()), as_dict(Config())) == []
+
+
+def test_differences_name_each_changed_field_with_both_values():
+    new = Config(model=ModelConfig(width=16), train=TrainConfig(epochs=3))
+    assert differences(as_dict(Config()), as_dict(new)) == ["model.width: 64 -> 16", "train.epochs: 20 -> 3"]
+
+
+def test_a_field_that_only_one_of_them_has_is_a_difference():
+    old = as_dict(Config())
+    del old["train"]["ema_decay"]
+    assert differences(old, as_dict(Config())) == ["train.ema_decay: absent -> None"]
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        (ModelConfig, "width", 0),
+        (DataConfig, "image_size", 0),
+        (DataConfig, "val_fraction", 0.0),
+        (DataConfig, "val_fraction", 1.0),
+        (AugmentConfig, "crop_padding", 0),
+        (AugmentConfig, "cutout", 0),
+        (OptimizerConfig, "peak_learning_rate", 0.0),
+        (OptimizerConfig, "peak_learning_rate", float("nan")),
+        (OptimizerConfig, "warmup", 1.0),
+        (OptimizerConfig, "initial_factor", 1.5),
+        (OptimizerConfig, "momentum", 1.0),
+        (OptimizerConfig, "weight_decay", -1e-4),
+        (OptimizerConfig, "clip_norm", 0.0),
+        (OptimizerConfig, "accumulate", 0),
+        (TrainConfig, "epochs", 0),
+        (TrainConfig, "batch_size", 1),
+        (TrainConfig, "label_smoothing", 1.0),
+        (TrainConfig, "ema_decay", 1.0),
+        (TrainConfig, "steps_per_dispatch", 0),
+        (TrainConfig, "cpu_devices", 0),
+        (EvaluateConfig, "every_epochs", 0),
+        (EvaluateConfig, "batch_size", 0),
+        (CheckpointConfig, "keep", 0),
+        (CheckpointConfig, "every_epochs", 0),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_the_name_of_its_option(section, field, value):
+    name = next(name for name, kind in SECTIONS.items() if kind is section)
+    with pytest.raises(UsageError, match=rf"--{name}\.{field.replace('_', '-')}: got {value}, wanted "):
+        section(**{field: value})
+
+
+def test_a_folder_needs_a_path():
+    with pytest.raises(UsageError, match=r"--data\.dir: got None"):
+        DataConfig(source="folder")
+
+
+def test_a_batch_must_divide_into_its_parts():
+    with pytest.raises(UsageError, match=r"--optimizer\.accumulate: got 3, .*--train\.batch-size 128"):
+        Config(optimizer=OptimizerConfig(accumulate=3))
