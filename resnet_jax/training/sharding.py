@@ -14,8 +14,8 @@ from resnet_jax.errors import UsageError
 def split_cpu(batch_size: int, devices: int | None) -> None:
     """Makes JAX see a CPU as `devices` devices, or as the next smaller number that divides `batch_size`.
 
-    XLA runs reductions and element-wise work of one CPU device on a single thread, which leaves the other cores idle. So
-    None is one device for each core, with at least 32 images for each. Has no effect on other accelerators, where
+    XLA runs reductions and element-wise work of one CPU device on a single thread, which leaves the other cores idle.
+    So None is one device for each core, with at least 32 images for each. Has no effect on other accelerators, where
     XLA_FLAGS already sets a number, or once JAX has started.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
