@@ -64,8 +64,8 @@ def _train(config: Config, workdir: Path, mesh: Mesh, wandb_project: str | None,
     state, metrics, seconds = _resume(checkpoints, fresh, mesh, display)
     start, step = time.monotonic() - seconds, int(state.step)
     with Logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook:
-        display.say(_describe(run, state, step, mesh, workdir))
         with StopRequest() as stop, display:
+            display.say(_describe(run, state, step, mesh, workdir))
             while step < run.total_steps:
                 epoch, offset = divmod(step, run.steps_per_epoch)
                 with display.waiting_for_data():
