@@ -65,7 +65,7 @@ def draw_mistakes(
     predicted = probabilities.argmax(1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:count]
-    columns = 6
+    columns = min(6, max(len(worst), 3))
     rows = max(-(-len(worst) // columns), 1)
     figure = Figure(figsize=(2 * columns, 2.5 * rows + 0.5), layout="constrained")
     figure.suptitle(
