@@ -2,10 +2,12 @@
 
 import argparse
 import importlib.util
+import logging
 import os
 import sys
 import threading
 import traceback
+import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -85,9 +87,12 @@ def main() -> None:
 def _hush_checkpoint_writers() -> None:
     """Keeps two thousand lines of tracebacks of a failed write off the screen: the UserError says it in one line.
 
-    Orbax logs each failure through absl, and TensorStore's threads report each callback that then finds nobody waiting.
+    Orbax logs each failure through absl and leaves others to asyncio, and TensorStore's threads report each callback
+    that then finds nobody waiting.
     """
     absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
     original = sys.unraisablehook
     sys.unraisablehook = lambda it: original(it) if threading.current_thread() is threading.main_thread() else None
 

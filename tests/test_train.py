@@ -319,14 +319,13 @@ def test_a_second_ctrl_c_acts_at_once(trainer, tmp_path, whole):
     assert process.returncode == 130 and "Traceback" not in err
 
 
-def test_ctrl_c_before_the_training_leaves_no_traceback(trainer, tmp_path):
+def test_ctrl_c_while_the_run_is_set_up_leaves_no_traceback(trainer, tmp_path):
     with trainer.start(tmp_path / "run") as process:
         while not (tmp_path / "run").exists():
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.startswith("stopped at once; ") and err.count("\n") == 1
+    assert process.returncode == 130 and "stopped" in err and "Traceback" not in err
 
 
 @pytest.mark.slow  # twenty processes of some 5 s each

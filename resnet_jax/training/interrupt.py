@@ -35,6 +35,6 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
-        os.write(2, b"stopping after this step; a second signal stops at once\n")  # print is not reentrant
+        os.write(2, b"stopping after the next step; a second signal stops at once\n")  # print is not reentrant
         for each in self._before:
             signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)

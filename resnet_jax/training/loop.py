@@ -51,20 +51,22 @@ def train(
     console = console or Console()
     split_cpu(config.train.batch_size, config.train.cpu_devices)
     mesh = make_mesh(config.train.batch_size)
-    with _explained(workdir, config), open_workdir(workdir, config):
-        summary = read_summary(workdir) or _train(config, workdir, mesh, wandb_project, console)
+    with _explained(workdir, config), open_workdir(workdir, config), StopRequest() as stop:
+        summary = read_summary(workdir) or _train(config, workdir, mesh, wandb_project, console, stop)
     print_summary(console, summary, workdir)
     return summary
 
 
-def _train(config: Config, workdir: Path, mesh: Mesh, wandb_project: str | None, console: Console) -> dict[str, Any]:
+def _train(
+    config: Config, workdir: Path, mesh: Mesh, wandb_project: str | None, console: Console, stop: StopRequest
+) -> dict[str, Any]:
     run, fresh = assemble(config, load_dataset(config.data), mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best="val" in run.evaluations)
     display = Display(console, run.total_steps, config.train.batch_size)
     state, metrics, seconds = _resume(checkpoints, fresh, mesh, display)
     start, step = time.monotonic() - seconds, int(state.step)
     with Logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook:
-        with StopRequest() as stop, display:
+        with display:
             display.say(_describe(run, state, step, mesh, workdir))
             while step < run.total_steps:
                 epoch, offset = divmod(step, run.steps_per_epoch)
