@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -107,6 +108,8 @@ if __name__ == "__main__":
     except UserError as error:
         _complain(f"error: {error}" if error.exit_code < 128 else str(error))
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # `python train.py --help | head`
+        os._exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         _complain("stopped at once; the same command with the same --workdir goes on from the last checkpoint")
         os._exit(130)  # sys.exit would wait for the checkpoint that is being written

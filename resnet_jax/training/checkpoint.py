@@ -91,6 +91,8 @@ class Checkpoints:
             try:
                 read = self._manager.restore(step, args=arguments)
                 return Restored(step, read["state"], read["info"])
+            except (MemoryError, jax.errors.JaxRuntimeError):
+                raise  # a fault of the machine, not of the file
             except Exception as error:  # whatever a damaged file makes Orbax or TensorStore raise
                 reason = str(error).split("\n")[0][:200]
                 report(f"checkpoint {step} in {self.directory} can't be read ({reason}); trying the one before")

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from resnet_jax.config import Config, DataConfig, as_dict
+from resnet_jax.config import Config, DataConfig, OptimizerConfig, as_dict
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.resident import (
     EvalBatch,
@@ -75,19 +76,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         raise UsageError(f"--train.batch-size: got {batch_size}, wanted at most the {count} training images")
     total_steps = config.train.epochs * steps_per_epoch
 
-    schedule = make_schedule(
-        config.optimizer.schedule,
-        config.optimizer.peak_learning_rate,
-        total_steps,
-        warmup_steps=round(config.optimizer.warmup * total_steps),
-        initial_factor=config.optimizer.initial_factor,
-    )
-    optimizer = make_optimizer(
-        schedule,
-        momentum=config.optimizer.momentum,
-        weight_decay=config.optimizer.weight_decay,
-        clip_norm=config.optimizer.clip_norm,
-    )
+    schedule, optimizer = _make_optimizer(config.optimizer, total_steps)
     graphdef, state = create_state(
         _make_model(config, len(dataset.class_names)),
         optimizer,
@@ -121,18 +110,36 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
             for tta in dict.fromkeys(("none", config.evaluate.tta))
         },
         schedule=schedule,
-        info={
-            "config": as_dict(config),
-            "class_names": list(dataset.class_names),
-            "image_shape": list(dataset.train.images.shape[1:]),
-            "mean": mean.tolist(),
-            "std": std.tolist(),
-        },
+        info=_checkpoint_info(config, dataset, mean, std),
         train_images=count,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
     )
     return run, jax.device_put(state, replicated(mesh))
+
+
+def _make_optimizer(config: OptimizerConfig, total_steps: int) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    schedule = make_schedule(
+        config.schedule,
+        config.peak_learning_rate,
+        total_steps,
+        warmup_steps=round(config.warmup * total_steps),
+        initial_factor=config.initial_factor,
+    )
+    return schedule, make_optimizer(
+        schedule, momentum=config.momentum, weight_decay=config.weight_decay, clip_norm=config.clip_norm
+    )
+
+
+def _checkpoint_info(config: Config, dataset: Dataset, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
+    """What the network's user needs beside its weights: images are normalised by the mean and deviation of [0, 1]."""
+    return {
+        "config": as_dict(config),
+        "class_names": list(dataset.class_names),
+        "image_shape": list(dataset.train.images.shape[1:]),
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+    }
 
 
 def _make_model(config: Config, num_classes: int) -> nnx.Module:
