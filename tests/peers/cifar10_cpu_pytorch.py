@@ -19,7 +19,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from resnet_jax.data.resident import channel_statistics
 from resnet_jax.data.source import load_tfds
 
-WIDTH, BATCH, PEAK, DECAY, PADDING = 16, 128, 0.15, 5e-4, 2
+WIDTH, BATCH, PEAK, DECAY, PADDING = 16, 64, 0.1, 5e-4, 2
 
 
 class CifarResNet18(ResNet):
