@@ -3,8 +3,6 @@
 import argparse
 import importlib.util
 import logging
-import os
-import signal
 import sys
 import threading
 import traceback
@@ -15,10 +13,9 @@ from pathlib import Path
 
 import absl.logging
 import tyro
-from rich.console import Console
 
 from resnet_jax.config import Config
-from resnet_jax.errors import UsageError, UserError
+from resnet_jax.errors import UsageError, UserError, run
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -98,18 +95,5 @@ def _hush_checkpoint_writers() -> None:
     sys.unraisablehook = lambda it: original(it) if threading.current_thread() is threading.main_thread() else None
 
 
-def _complain(message: str) -> None:
-    Console(stderr=True).print(message, style="red", highlight=False, markup=False, soft_wrap=True)
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        _complain(f"error: {error}" if error.exit_code < 128 else str(error))
-        sys.exit(error.exit_code)
-    except BrokenPipeError:  # `python train.py --help | head`
-        os._exit(128 + signal.SIGPIPE)
-    except KeyboardInterrupt:
-        _complain("stopped at once; the same command with the same --workdir goes on from the last checkpoint")
-        os._exit(130)  # sys.exit would wait for the checkpoint that is being written
+    run(main, stopped="stopped at once; the same command with the same --workdir goes on from the last checkpoint")

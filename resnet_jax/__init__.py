@@ -17,12 +17,23 @@ from resnet_jax.models.resnet import (
     WideResNet50_2,
     WideResNet101_2,
 )
+from resnet_jax.pretrained import (
+    Classifier,
+    Preprocessing,
+    from_pretrained,
+    load_classifier,
+    load_torchvision,
+    save_pretrained,
+)
+from resnet_jax.weights.torchvision import to_torchvision
 
 __all__ = [
     "BatchNorm",
     "BottleneckBlock",
+    "Classifier",
     "Conv",
     "Features",
+    "Preprocessing",
     "ResNeXt50_32x4d",
     "ResNeXt101_32x8d",
     "ResNeXt101_64x4d",
@@ -35,4 +46,9 @@ __all__ = [
     "ResNetBlock",
     "WideResNet50_2",
     "WideResNet101_2",
+    "from_pretrained",
+    "load_classifier",
+    "load_torchvision",
+    "save_pretrained",
+    "to_torchvision",
 ]

@@ -39,6 +39,8 @@ class ModelConfig:
     """Start the last BatchNorm scale of each block at 0, so that each block starts as the identity."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type of the computation. None: bfloat16 on TPU and GPU, float32 on CPU."""
+    pretrained: str | None = None
+    """Weights under the new classifier: a weights file, a run folder or a published name. None: random weights."""
 
     def __post_init__(self):
         _require(self.width >= 1, "--model.width", self.width, "at least 1 channel")
@@ -106,6 +108,8 @@ class OptimizerConfig:
     """L2 penalty's factor on convolution and linear kernels; none on biases and BatchNorm."""
     clip_norm: float | None = None
     """Largest global norm of the gradients; longer ones are scaled down. None: no clipping."""
+    layer_factor: float = 1.0
+    """Each stage's rate as a share of the next one's, down from the classifier; 0 freezes all but the classifier."""
     accumulate: int = 1
     """Parts that a batch's gradient is computed in, one after another, to save memory; BatchNorm sees one part."""
 
@@ -116,6 +120,7 @@ class OptimizerConfig:
         _require(0 <= self.momentum < 1, "--optimizer.momentum", self.momentum, "a share in [0, 1)")
         _require(self.weight_decay >= 0, "--optimizer.weight-decay", self.weight_decay, "0 or more")
         _require(self.clip_norm is None or self.clip_norm > 0, "--optimizer.clip-norm", self.clip_norm, "above 0")
+        _require(0 <= self.layer_factor <= 1, "--optimizer.layer-factor", self.layer_factor, "a share in [0, 1]")
         _require(self.accumulate >= 1, "--optimizer.accumulate", self.accumulate, "1 or more")
 
 

@@ -1,5 +1,10 @@
 """The errors a person using the project can cause, each with the exit code it ends in."""
 
+import os
+import signal
+import sys
+from collections.abc import Callable
+
 
 class UserError(Exception):
     """Something outside the code is wrong: the message says what was got, what is wanted and the remedy."""
@@ -11,3 +16,23 @@ class UsageError(UserError):
     """The command line or the configuration is wrong."""
 
     exit_code = 2
+
+
+def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:
+    """Runs a command: errors that the user caused end in one line and their exit code, Ctrl-C in `stopped`."""
+    try:
+        main()
+    except UserError as error:
+        _complain(f"error: {error}" if error.exit_code < 128 else str(error))
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # `... | head`
+        os._exit(128 + signal.SIGPIPE)
+    except KeyboardInterrupt:
+        _complain(stopped)
+        os._exit(128 + signal.SIGINT)  # sys.exit would wait for the checkpoint that is being written
+
+
+def _complain(message: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(message, style="red", highlight=False, markup=False, soft_wrap=True)

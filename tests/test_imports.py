@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).parent.parent
-LEVELS = ("config errors", "data models weights", "training", "training.loop", "tools", "cli")  # the lowest first
-ASSEMBLERS = ("training.setup", "training.loop", "training.logbook", "tools", "cli")  # those that see the configuration
+LEVELS = (  # the lowest first
+    *("config errors", "data models weights", "training", "pretrained"),
+    *("training.setup", "training.loop training.summary", "tools", "cli __main__"),
+)
+ASSEMBLERS = (
+    "pretrained",
+    "training.setup",
+    "training.loop",
+    "training.logbook",
+    "tools",
+    "cli",
+)  # those that see the configuration
 MODULES = {
     ".".join(path.relative_to(REPO / "resnet_jax").with_suffix("").parts): path
     for path in (REPO / "resnet_jax").rglob("*.py")

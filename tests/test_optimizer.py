@@ -1,5 +1,6 @@
 """The optimizer and its schedules against closed forms."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -27,21 +28,22 @@ def test_step_divides_by_ten_at_each_third():
 
 def test_two_steps_are_pytorchs_nesterov_with_decay_in_the_gradient():
     optimizer = make_optimizer(optax.constant_schedule(0.1), momentum=0.9, weight_decay=0.01)
-    params = {"kernel": jnp.array([2.0]), "bias": jnp.array([2.0])}
+    params = {"kernel": jnp.array([[2.0]]), "bias": jnp.array([2.0])}
     state, buffer, expected = optimizer.init(params), np.zeros(2), np.array([2.0, 2.0])
     decay = np.array([0.01, 0.0])
     for grad in (1.0, -0.5):
-        updates, state = optimizer.update({name: jnp.array([grad]) for name in params}, state, params)
+        grads = jax.tree.map(lambda param, grad=grad: jnp.full_like(param, grad), params)
+        updates, state = optimizer.update(grads, state, params)
         params = optax.apply_updates(params, updates)
         total = grad + decay * expected
         buffer = 0.9 * buffer + total
         expected = expected - 0.1 * (total + 0.9 * buffer)
-    np.testing.assert_allclose([params["kernel"][0], params["bias"][0]], expected, rtol=1e-6)
+    np.testing.assert_allclose([params["kernel"][0, 0], params["bias"][0]], expected, rtol=1e-6)
 
 
 def test_decay_is_on_every_kernel_and_nothing_else():
-    params = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: ResNet18(width=4)), nnx.Param))
-    mask = kernels(params)
+    params = nnx.state(nnx.eval_shape(lambda: ResNet18(width=4)), nnx.Param)
+    mask = nnx.to_pure_dict(kernels(params))
     assert mask["conv1"]["kernel"] and mask["fc"]["kernel"] and mask["layer1"][0]["conv1"]["kernel"]
     assert not (mask["bn1"]["scale"] or mask["bn1"]["bias"] or mask["fc"]["bias"])
 
@@ -52,3 +54,18 @@ def test_clipping_scales_long_gradients_down_to_the_norm(clip_norm, expected):
     params = {"bias": jnp.zeros(2)}
     updates, _ = optimizer.update({"bias": jnp.array([3.0, 4.0])}, optimizer.init(params), params)
     assert jnp.linalg.norm(updates["bias"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_each_stage_moves_by_a_factor_less_than_the_next():
+    params = {name: {"kernel": jnp.ones(1)} for name in ("conv1", "bn1", "layer1", "layer4", "fc")}
+    optimizer = make_optimizer(optax.constant_schedule(1.0), momentum=0.0, weight_decay=0.0, layer_factor=0.5)
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    moved = {name: -float(update["kernel"][0]) for name, update in updates.items()}
+    assert moved == {"conv1": 1 / 32, "bn1": 1 / 32, "layer1": 1 / 16, "layer4": 1 / 2, "fc": 1}
+
+
+def test_a_layer_factor_of_zero_moves_the_classifier_alone():
+    params = {name: {"kernel": jnp.ones(1)} for name in ("conv1", "layer4", "fc")}
+    optimizer = make_optimizer(optax.constant_schedule(1.0), momentum=0.9, weight_decay=0.1, layer_factor=0.0)
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    assert updates["fc"]["kernel"] != 0 and updates["conv1"]["kernel"] == updates["layer4"]["kernel"] == 0

@@ -10,7 +10,8 @@ from golden import draw
 from golden.replay import replay
 
 import resnet_jax
-from resnet_jax.weights.torchvision import load_torchvision, to_torchvision
+from resnet_jax.pretrained import load_torchvision
+from resnet_jax.weights.torchvision import to_torchvision
 
 pytestmark = pytest.mark.parity
 

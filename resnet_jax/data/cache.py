@@ -12,23 +12,24 @@ from pathlib import Path
 
 import numpy as np
 
-_FORMAT = 1  # of the cache: raised when the same files decode to other arrays
+_FORMAT = 2  # of the cache: raised when the same files decode to other arrays
 
 Arrays = dict[str, np.ndarray]
+Sizes = tuple[int | None, int | None]
 
 
-def cached(name: str, files: Iterable[Path], image_size: int | None, make: Callable[[], Arrays]) -> Arrays:
-    """Returns `make()`, from the cache where one was kept for the same files and image size.
+def cached(name: str, files: Iterable[Path], sizes: Sizes, make: Callable[[], Arrays]) -> Arrays:
+    """Returns `make()`, from the cache where one was kept for the same files and sizes.
 
     The arrays are read-only. A cache that cannot be written costs a warning and nothing else.
 
     Args:
         name: of the data set, for people who look at the cache.
         files: what the arrays are made from; another path, size or modification time makes another cache.
-        image_size: pixels, None for as stored.
+        sizes: of the images and before their crop, pixels; None for as stored.
         make: makes the arrays.
     """
-    folder = cache_dir() / f"{name.replace('/', '-')}-{_fingerprint(files, image_size)}"
+    folder = cache_dir() / f"{name.replace('/', '-')}-{_fingerprint(files, sizes)}"
     arrays = _read(folder)
     if arrays is None:
         arrays = make()
@@ -46,9 +47,9 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet_jax"
 
 
-def _fingerprint(files: Iterable[Path], image_size: int | None) -> str:
+def _fingerprint(files: Iterable[Path], sizes: Sizes) -> str:
     stats = [(os.fspath(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files)]
-    return hashlib.sha256(json.dumps([_FORMAT, image_size, stats]).encode()).hexdigest()[:20]
+    return hashlib.sha256(json.dumps([_FORMAT, sizes, stats]).encode()).hexdigest()[:20]
 
 
 def _read(folder: Path) -> Arrays | None:

@@ -48,7 +48,7 @@ def _nested(folder: Path) -> bool:
 
 def _list_classes(folder: Path) -> dict[str, list[Path]]:
     """Lists the images of each class, in order."""
-    classes = {path.name: _list_images(path) for path in _visible(folder) if path.is_dir()}
+    classes = {path.name: list_images(path) for path in _visible(folder) if path.is_dir()}
     if len(classes) < 2:
         raise UserError(f"{folder} has {len(classes)} class folders where at least 2 are needed: {_LAYOUT}. Add them.")
     if empty := [name for name, images in classes.items() if not images]:
@@ -59,11 +59,12 @@ def _list_classes(folder: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
+    """Lists the visible images in a folder and below it, by their suffixes, in alphabetical order."""
     paths = []
     for path in _visible(folder):
         if path.is_dir():
-            paths += _list_images(path)
+            paths += list_images(path)
         elif path.suffix.lower() in _SUFFIXES:
             paths.append(path)
     return paths

@@ -40,7 +40,7 @@ def open_builder(name: str, data_dir: Path) -> "tfds.core.DatasetBuilder":
 
     if not _versions(name, data_dir):
         if name not in OWN:
-            found = sorted({path.parent.relative_to(data_dir).as_posix() for path in _folders(data_dir)})
+            found = sorted({path.parent.relative_to(data_dir).as_posix() for path in prepared_folders(data_dir)})
             raise UserError(
                 f"No data set {name!r}: known are {', '.join(OWN)}; prepared in {data_dir} are "
                 f"{', '.join(found) or 'none'}. Any other image classification set of TFDS is read once prepared: "
@@ -54,14 +54,14 @@ def open_builder(name: str, data_dir: Path) -> "tfds.core.DatasetBuilder":
     return tfds.builder_from_directory(max(folders, key=_version))
 
 
-def _folders(root: Path) -> list[Path]:
+def prepared_folders(root: Path) -> list[Path]:
     """Finds the prepared versions up to three folders down; those being written are called incomplete.something."""
     paths = (path.parent for depth in ("", "*/", "*/*/", "*/*/*/") for path in root.glob(depth + "features.json"))
     return [path for path in paths if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
 
 
 def _versions(name: str, data_dir: Path) -> list[Path]:
-    return _folders(data_dir / name) if re.fullmatch(r"\w+(/[\w.+-]+)*", name) else []
+    return prepared_folders(data_dir / name) if re.fullmatch(r"\w+(/[\w.+-]+)*", name) else []
 
 
 def _version(folder: Path) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ class Dataset:
     test: Split
 
 
-def load_tfds(name: str, data_dir: Path | None, image_size: int | None) -> Dataset:
+def load_tfds(name: str, data_dir: Path | None, image_size: int | None, *, resize: int | None = None) -> Dataset:
     """Loads a TFDS image classification set without TensorFlow.
 
     cifar10, cifar100, mnist, fashion_mnist and digits are downloaded and prepared on first use; any other is read from
@@ -43,7 +43,8 @@ def load_tfds(name: str, data_dir: Path | None, image_size: int | None) -> Datas
     Args:
         name: TFDS's name, "name/config" where the set has configurations.
         data_dir: of TFDS; None for $TFDS_DATA_DIR or ~/tensorflow_datasets.
-        image_size: pixels; the shorter side is resized to it and the centre square kept. None for as stored.
+        image_size: pixels; the shorter side is resized and the centre square of this side kept. None for as stored.
+        resize: pixels that the shorter side is resized to; None for `image_size`.
 
     Raises:
         UserError: no such data set, it cannot be downloaded, is no image classification, or does not fit in memory.
@@ -52,10 +53,10 @@ def load_tfds(name: str, data_dir: Path | None, image_size: int | None) -> Datas
     keys = _image_and_label(builder.info)
     train, test = (PreparedSplit(builder, split, *keys) for split in ("train", _test_split(builder, keys)))
     files = [path for path in Path(builder.data_dir).iterdir() if path.is_file()]
-    return _load(name, tuple(builder.info.features[keys[1]].names), files, train, test, image_size)
+    return _load(name, tuple(builder.info.features[keys[1]].names), files, train, test, (image_size, resize))
 
 
-def load_folder(path: Path, image_size: int | None) -> Dataset:
+def load_folder(path: Path, image_size: int | None, *, resize: int | None = None) -> Dataset:
     """Loads PATH/train/<class>/<image> and PATH/test/<class>/<image>, or PATH/<class>/<image>.
 
     "val" and "validation" are taken for "test". In the second form a fixed fifth of each class is the test split.
@@ -63,7 +64,8 @@ def load_folder(path: Path, image_size: int | None) -> Dataset:
 
     Args:
         path: of the folder.
-        image_size: pixels; the shorter side is resized to it and the centre square kept. None for as stored.
+        image_size: pixels; the shorter side is resized and the centre square of this side kept. None for as stored.
+        resize: pixels that the shorter side is resized to; None for `image_size`.
 
     Raises:
         UserError: the folder is not laid out like that, an image is unreadable, or they do not fit in memory.
@@ -71,14 +73,19 @@ def load_folder(path: Path, image_size: int | None) -> Dataset:
     path = path.expanduser().absolute()
     class_names, train, test = list_folder(path)
     files = [Path(example.origin) for example in (*train, *test)]
-    return _load(path.name, class_names, files, train, test, image_size)
+    return _load(path.name, class_names, files, train, test, (image_size, resize))
 
 
 def _load(
-    name: str, class_names: tuple[str, ...], files: list[Path], train: Examples, test: Examples, image_size: int | None
+    name: str,
+    class_names: tuple[str, ...],
+    files: list[Path],
+    train: Examples,
+    test: Examples,
+    size: tuple[int | None, int | None],
 ) -> Dataset:
     def decode_splits() -> dict[str, np.ndarray]:
-        splits = {"train": decode(train, image_size), "test": decode(test, image_size)}
+        splits = {"train": decode(train, *size), "test": decode(test, *size)}
         sizes = {split: images.shape[1:3] for split, (images, _) in splits.items()}
         if sizes["train"] != sizes["test"]:
             raise UserError(
@@ -91,7 +98,7 @@ def _load(
             for part, array in zip(("images", "labels"), arrays, strict=True)
         }
 
-    arrays = cached(name, files, image_size, decode_splits)
+    arrays = cached(name, files, size, decode_splits)
     train_split, test_split = (
         Split(arrays[f"{split}_images"], arrays[f"{split}_labels"]) for split in ("train", "test")
     )

@@ -18,6 +18,9 @@ class Conv(nnx.Module):
 
     Attributes:
         kernel: `[height, width, in_channels / groups, out_channels]`, float32, drawn kaiming-normal (fan out).
+
+    Raises:
+        ValueError: the channels don't divide evenly into `groups`.
     """
 
     def __init__(
@@ -31,6 +34,8 @@ class Conv(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(f"Conv got {in_channels} -> {out_channels} channels; wanted multiples of groups={groups}")
         shape = (kernel_size, kernel_size, in_channels // groups, out_channels)
         self.kernel = nnx.Param(kaiming_normal(rngs.params(), shape, jnp.float32))
         self.stride = stride
@@ -92,6 +97,7 @@ class BatchNorm(nnx.Module):
     Attributes:
         scale, bias: `[channels]`, trained, float32, start at 1 and 0.
         mean, var: `[channels]`, running statistics, float32, start at 0 and 1.
+        num_batches_tracked: PyTorch's count of updates, which loaded weights bring along; not advanced here.
     """
 
     def __init__(
@@ -107,6 +113,7 @@ class BatchNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(channels))
         self.mean = nnx.BatchStat(jnp.zeros(channels))
         self.var = nnx.BatchStat(jnp.ones(channels))
+        self.num_batches_tracked = 0
         self.momentum = momentum
         self.epsilon = epsilon
         self.group_size = group_size

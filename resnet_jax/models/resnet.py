@@ -194,7 +194,7 @@ class ResNet(nnx.Module):
         """
         maps = nnx.relu(self.bn1(self.conv1(images), train=train))
         if self.stem == "imagenet":
-            maps = nnx.max_pool(maps, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            maps = pool(maps)
         stages = []
         for blocks in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in blocks:
@@ -207,6 +207,11 @@ class ResNet(nnx.Module):
     ) -> Float[Array, "batch classes"]:
         """Computes the logits, float32, of normalised `images`; `train` as in `features`."""
         return self.fc(self.features(images, train=train).pooled)
+
+
+def pool(maps: Float[Array, "batch height width channels"]) -> Float[Array, "batch out_height out_width channels"]:
+    """The 3x3 max pooling of stride 2 that ends ImageNet's stem, padded by a pixel on every side."""
+    return nnx.max_pool(maps, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
 def _classifier(in_features: int, num_classes: int, rngs: nnx.Rngs) -> nnx.Linear:

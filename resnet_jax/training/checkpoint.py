@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 from jaxtyping import PyTree
@@ -126,6 +127,35 @@ class Checkpoints:
                 f"a checkpoint could not be written to {self.directory}: {reason}; {kept}. "
                 "Make room or mend the permissions, then run the same command with the same --workdir to go on"
             ) from error
+
+
+def read_evaluated(directory: Path) -> Restored:
+    """Reads the weights to evaluate (the averages where they are kept) of the latest checkpoint, as NumPy arrays.
+
+    Returns:
+        `state` is {"params": ..., "batch_stats": ...}, whatever devices it was saved from.
+
+    Raises:
+        UserError: there is no checkpoint, or it can't be read.
+    """
+    steps = [int(path.name) for path in directory.glob("[0-9]*") if path.name.isdigit()]
+    if not steps:
+        raise UserError(f"{directory} holds no checkpoint: train until the first one is written")
+    path = directory.absolute() / str(max(steps))
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            saved = checkpointer.metadata(path / "state").item_metadata["train"]
+            prefix = "" if saved["ema_params"] is None else "ema_"
+            wanted = {"train": {prefix + name: saved[prefix + name] for name in ("params", "batch_stats")}}
+            arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+            arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=arrays, partial_restore=True)
+            read = checkpointer.restore(path / "state", args=arguments)["train"]
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+            info = checkpointer.restore(path / "info")
+    except Exception as error:  # whatever a damaged file makes Orbax or TensorStore raise
+        reason = str(error).split("\n")[0][:200]
+        raise UserError(f"checkpoint {path} can't be read ({reason}): move it away to use the one before") from error
+    return Restored(max(steps), {name.removeprefix(prefix): tree for name, tree in read.items()}, info)
 
 
 def _score(metrics: dict[str, float]) -> float:

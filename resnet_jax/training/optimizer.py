@@ -35,7 +35,12 @@ def make_schedule(
 
 
 def make_optimizer(
-    schedule: optax.Schedule, *, momentum: float, weight_decay: float, clip_norm: float | None = None
+    schedule: optax.Schedule,
+    *,
+    momentum: float,
+    weight_decay: float,
+    clip_norm: float | None = None,
+    layer_factor: float = 1.0,
 ) -> optax.GradientTransformation:
     """Makes SGD with Nesterov momentum (Sutskever et al. 2013), in PyTorch's form.
 
@@ -44,15 +49,34 @@ def make_optimizer(
         momentum: share of the last update kept.
         weight_decay: times the kernels, added to their gradients before the momentum; biases and BatchNorm have none.
         clip_norm: largest global norm of the gradients, before the decay; None for no clipping.
+        layer_factor: a stage's rate as a multiple of the next one's; 0 trains the classifier alone. See `scale_layers`.
     """
     clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
     return optax.chain(
         clip,
         optax.add_decayed_weights(weight_decay, mask=kernels),
         optax.sgd(schedule, momentum, nesterov=True),
+        optax.identity() if layer_factor == 1 else scale_layers(layer_factor),
     )
 
 
+def scale_layers(factor: float) -> optax.GradientTransformation:
+    """Multiplies the updates by `factor` to the power of their depth below the classifier.
+
+    Layer-wise learning rates for fine-tuning (Howard and Ruder 2018, arXiv:1801.06146, section 3.2). The depth of the
+    classifier `fc` is 0, of `layer4` 1, ..., of `layer1` 4, and of the stem 5.
+    """
+    depths = {"fc": 0} | {f"layer{stage}": 5 - stage for stage in range(1, 5)}
+
+    def scale(updates: PyTree, params: PyTree | None = None) -> PyTree:
+        return {
+            name: jax.tree.map(lambda update, name=name: update * factor ** depths.get(name, 5), tree)
+            for name, tree in updates.items()
+        }
+
+    return optax.stateless(scale)
+
+
 def kernels(params: PyTree) -> PyTree:
-    """True at each kernel of `params`, False at each bias and scale."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+    """True at each kernel of `params`, False at each bias and scale, which are vectors."""
+    return jax.tree.map(lambda param: param.ndim > 1, params)

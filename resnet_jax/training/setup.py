@@ -26,11 +26,14 @@ from resnet_jax.data.source import Dataset, Split, load_folder, load_tfds
 from resnet_jax.data.split import stratified_holdout
 from resnet_jax.errors import UsageError
 from resnet_jax.models import ARCHITECTURES
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.pretrained import load_classifier, load_torchvision
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.sharding import place, replicated, sharded
 from resnet_jax.training.state import TrainState, create_state
 from resnet_jax.training.step import Batch, make_dispatch, make_eval_step, make_train_step
+from resnet_jax.weights.torchvision import to_torchvision
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,12 @@ class Run:
     total_steps: int
 
 
-def load_dataset(config: DataConfig) -> Dataset:
+def load_dataset(config: DataConfig, *, resize: int | None = None) -> Dataset:
     """Loads the images that `config` asks for; see `resnet_jax.data.source`."""
     if config.source == "folder":
         assert config.dir is not None
-        return load_folder(config.dir, config.image_size)
-    return load_tfds(config.name, config.dir, config.image_size)
+        return load_folder(config.dir, config.image_size, resize=resize)
+    return load_tfds(config.name, config.dir, config.image_size, resize=resize)
 
 
 def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainState]:
@@ -69,7 +72,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     Raises:
         UsageError: the batch is larger than the training set.
     """
-    splits = _splits(dataset, config.data.val_fraction)
+    splits = splits_of(dataset, config.data.val_fraction)
     count, batch_size = len(splits["train"].labels), config.train.batch_size
     steps_per_epoch = count // batch_size
     if steps_per_epoch == 0:
@@ -77,8 +80,11 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     total_steps = config.train.epochs * steps_per_epoch
 
     schedule, optimizer = _make_optimizer(config.optimizer, total_steps)
+    model, (mean, std) = _make_model(config, len(dataset.class_names)), channel_statistics(splits["train"].images)
+    if config.model.pretrained is not None:
+        mean, std = _start_from(model, config.model.pretrained)
     graphdef, state = create_state(
-        _make_model(config, len(dataset.class_names)),
+        model,
         optimizer,
         jax.random.key(config.train.seed),
         ema=config.train.ema_decay is not None,
@@ -89,8 +95,8 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         label_smoothing=config.train.label_smoothing,
         ema_decay=config.train.ema_decay,
         accumulate=config.optimizer.accumulate,
+        frozen_statistics=config.optimizer.layer_factor == 0,
     )
-    mean, std = channel_statistics(splits["train"].images)
     compiled = make_dispatch(train_step, _batch_maker(config, steps_per_epoch, mean, std))
     train_data = Resident(*place(splits["train"], replicated(mesh)))
     draw = jax.jit(partial(epoch_order, count=count, batch_size=batch_size))
@@ -99,7 +105,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     run = Run(
         dataset=dataset,
         evaluations={
-            name: _on_devices(splits[name], config.evaluate.batch_size, mesh) for name in splits if name != "train"
+            name: on_devices(splits[name], config.evaluate.batch_size, mesh) for name in splits if name != "train"
         },
         dispatch=lambda state, metrics, order: compiled(
             state, metrics, train_data, place(order, sharded(mesh, axis=1))
@@ -127,7 +133,11 @@ def _make_optimizer(config: OptimizerConfig, total_steps: int) -> tuple[optax.Sc
         initial_factor=config.initial_factor,
     )
     return schedule, make_optimizer(
-        schedule, momentum=config.momentum, weight_decay=config.weight_decay, clip_norm=config.clip_norm
+        schedule,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+        layer_factor=config.layer_factor,
     )
 
 
@@ -142,19 +152,30 @@ def _checkpoint_info(config: Config, dataset: Dataset, mean: np.ndarray, std: np
     }
 
 
-def _make_model(config: Config, num_classes: int) -> nnx.Module:
+def _make_model(config: Config, num_classes: int) -> ResNet:
     dtype = config.model.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
-    return ARCHITECTURES[config.model.arch](
-        num_classes=num_classes,
-        stem=config.model.stem,
-        width=config.model.width,
-        zero_init=config.model.zero_init,
-        dtype=jnp.dtype(dtype),
-        rngs=nnx.Rngs(config.train.seed),
-    )
+    try:
+        return ARCHITECTURES[config.model.arch](
+            num_classes=num_classes,
+            stem=config.model.stem,
+            width=config.model.width,
+            zero_init=config.model.zero_init,
+            dtype=jnp.dtype(dtype),
+            rngs=nnx.Rngs(config.train.seed),
+        )
+    except ValueError as error:
+        raise UsageError(f"--model.width: got {config.model.width} with {config.model.arch}: {error}") from error
 
 
-def _splits(dataset: Dataset, val_fraction: float | None) -> dict[str, Split]:
+def _start_from(model: ResNet, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Gives the network pretrained weights under its fresh classifier; the mean and deviation that they know."""
+    classifier = load_classifier(source)
+    load_torchvision(model, to_torchvision(classifier.model), head="fresh")
+    return np.array(classifier.preprocessing.mean, np.float32), np.array(classifier.preprocessing.std, np.float32)
+
+
+def splits_of(dataset: Dataset, val_fraction: float | None) -> dict[str, Split]:
+    """The data set's splits by name, with a held-out part of train, "val", where one is wanted."""
     if val_fraction is None:
         return {"train": dataset.train, "test": dataset.test}
     parts = [
@@ -185,7 +206,7 @@ def _batch_maker(config: Config, steps_per_epoch: int, mean: np.ndarray, std: np
     return make_batch
 
 
-def _on_devices(split: Split, batch_size: int, mesh: Mesh) -> list[EvalBatch]:
+def on_devices(split: Split, batch_size: int, mesh: Mesh) -> list[EvalBatch]:
     """The split in batches on the devices, their size rounded up to divide evenly and no larger than the split."""
     batch_size = min(batch_size, len(split.labels))
     batch_size = -(-batch_size // mesh.size) * mesh.size

@@ -35,6 +35,7 @@ def make_train_step(
     label_smoothing: float = 0.0,
     ema_decay: float | None = None,
     accumulate: int = 1,
+    frozen_statistics: bool = False,
 ) -> TrainStep:
     """Makes `train_step(state, batch) -> (state, metrics)`.
 
@@ -44,12 +45,13 @@ def make_train_step(
         label_smoothing: see `cross_entropy`.
         ema_decay: share of the averages kept at each step; fewer at first, min(decay, (1 + step) / (10 + step)).
         accumulate: parts of the batch whose gradients are computed one after another and averaged.
+        frozen_statistics: normalise by the running statistics, as in evaluation, and leave them as they are.
     """
 
     def loss(params: PyTree, batch_stats: PyTree, batch: Batch, step: Array):
         # A copy: BatchNorm writes to the merged model, and the state outside this trace must not change.
         model = nnx.merge(graphdef, params, batch_stats, copy=True)
-        logits = model(batch.images, train=True)
+        logits = model(batch.images, train=not frozen_statistics)
         losses = cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
         new_stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
         return losses.mean(), (new_stats, TrainMetrics.of_batch(losses, logits, batch.labels, step))

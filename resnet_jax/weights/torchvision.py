@@ -6,7 +6,9 @@ round trip returns every bit.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -15,54 +17,92 @@ from numpy.typing import ArrayLike
 from resnet_jax.errors import UserError
 
 RENAMED = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-COUNTER = "num_batches_tracked"  # PyTorch counts BatchNorm's updates, and uses the number only where momentum is None
+COUNTER = "num_batches_tracked"  # BatchNorm's updates in PyTorch, which reads it only where its momentum is None
 TO_TORCHVISION = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}  # by dimensions: vectors stay, IO -> OI, HWIO -> OIHW
 FROM_TORCHVISION = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
 
 
-def to_torchvision(model: nnx.Module | nnx.State) -> dict[str, np.ndarray]:
+class Misfit(UserError):
+    """The tensors are not those of the model."""
+
+
+def to_torchvision(model: nnx.Module | nnx.State | Mapping) -> dict[str, np.ndarray]:
     """Returns the weights under torchvision's keys and in its layouts, for `load_state_dict(strict=True)`.
 
     Args:
-        model: a network of this package; or a state of one, complete or not (of gradients or averaged weights, say).
+        model: a network of this package; or a state or nested dictionary of one, complete or not (of gradients or
+            averaged weights, say).
 
     Returns:
-        Arrays in memory of their own, dtype unchanged; beside each running variance a `num_batches_tracked` of 0.
+        Arrays in memory of their own, dtype unchanged; beside each running variance `num_batches_tracked`, int64, which
+        is 0 where the model was not loaded from weights that count.
     """
-    tensors = {}
-    for path, variable in _variables(model).items():
-        value = np.asarray(variable[...])
+    tensors, counters = {}, _counters(model)
+    for path, value in _flat(model).items():
+        value = np.asarray(value)
         tensors[_key(path)] = np.array(value.transpose(TO_TORCHVISION[value.ndim]), order="C")
         if path[-1] == "var":
-            tensors[_key((*path[:-1], COUNTER))] = np.array(0, np.int64)
+            key = _key((*path[:-1], COUNTER))
+            tensors[key] = np.array(getattr(counters.get(key), COUNTER, 0), np.int64)
     return tensors
 
 
-def load_torchvision(model: nnx.Module, tensors: Mapping[str, ArrayLike]) -> None:
+def torchvision_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each tensor of `to_torchvision(model)` but the counters; `model` may be abstract."""
+    return {
+        _key(path): tuple(variable.shape[axis] for axis in TO_TORCHVISION[len(variable.shape)])
+        for path, variable in _variables(model).items()
+    }
+
+
+def assign(model: nnx.Module, tensors: Mapping[str, ArrayLike], *, head: Literal["strict", "fresh"] = "strict") -> None:
     """Sets the parameters and running statistics of `model`, in place, from a torchvision state dict.
 
     Args:
         model: a network of this package; it may be abstract (`nnx.eval_shape`), which saves drawing weights.
-        tensors: arrays, or torch tensors on the CPU, by key; `num_batches_tracked` is ignored.
+        tensors: arrays, or torch tensors on the CPU, by key; `num_batches_tracked` may be missing.
+        head: "fresh" leaves the classifier, `model.fc`, as it is, whatever the tensors hold for it.
 
     Raises:
-        UserError: if keys are missing or unexpected or a shape differs; `model` is unchanged then.
+        Misfit: keys are missing or unexpected or a shape differs; `model` is unchanged then.
     """
     variables = {_key(path): variable for path, variable in _variables(model).items()}
-    arrays = {key: np.asarray(value) for key, value in tensors.items() if key.split(".")[-1] != COUNTER}
-    wanted = {
-        key: tuple(variable.shape[axis] for axis in TO_TORCHVISION[variable.ndim])
-        for key, variable in variables.items()
-    }
+    wanted = torchvision_shapes(model)
+    arrays = {key: value if isinstance(value, np.ndarray) else np.asarray(value) for key, value in tensors.items()}
+    counts = {key: arrays.pop(key) for key in list(arrays) if key.split(".")[-1] == COUNTER}
+    if head == "fresh":
+        arrays = {key: array for key, array in arrays.items() if not is_head(key)}
+        wanted = {key: shape for key, shape in wanted.items() if not is_head(key)}
     _check({key: array.shape for key, array in arrays.items()}, wanted)
-    for key, variable in variables.items():
-        value = arrays[key].transpose(FROM_TORCHVISION[variable.ndim])
+    for key in wanted:
+        variable = variables[key]
+        value = arrays[key].transpose(FROM_TORCHVISION[arrays[key].ndim])
         variable.set_value(jnp.array(value, variable.dtype))
+    for key, norm in _counters(model).items():
+        setattr(norm, COUNTER, int(counts.get(key, 0)))
+
+
+def is_head(key: str) -> bool:
+    """Tells the classifier's tensors from the backbone's."""
+    return key.startswith("fc.")
 
 
 def _variables(model: nnx.Module | nnx.State) -> dict[tuple, nnx.Variable]:
     state = model if isinstance(model, nnx.State) else nnx.state(model, (nnx.Param, nnx.BatchStat))
     return dict(nnx.to_flat_state(state))
+
+
+def _counters(model: nnx.Module | nnx.State | Mapping) -> dict[str, nnx.Module]:
+    """The modules that carry PyTorch's count, by its key."""
+    modules = nnx.iter_modules(model) if isinstance(model, nnx.Module) else ()
+    return {_key((*path, COUNTER)): module for path, module in modules if hasattr(module, COUNTER)}
+
+
+def _flat(model: nnx.Module | nnx.State | Mapping) -> dict[tuple, ArrayLike]:
+    if isinstance(model, Mapping) and not isinstance(model, nnx.State):
+        leaves = jax.tree.leaves_with_path(model)
+        return {tuple(entry.key for entry in path): value for path, value in leaves}
+    return {path: variable[...] for path, variable in _variables(model).items()}
 
 
 def _key(path: tuple) -> str:
@@ -82,11 +122,7 @@ def _check(got: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
     }
     if any(faults.values()):
         found = "; ".join(f"{len(keys)} {fault} ({_first(keys)})" for fault, keys in faults.items() if keys)
-        raise UserError(
-            f"the checkpoint ({len(got)} tensors) does not fit the model ({len(wanted)}): {found}. Build the model as "
-            "the checkpoint was (member of the family, width, stem, num_classes); for another number of classes, load "
-            "first and then replace `model.fc`"
-        )
+        raise Misfit(f"the weights ({len(got)} tensors) do not fit the model ({len(wanted)}): {found}")
 
 
 def _first(items: Sequence[str], count: int = 3) -> str:

@@ -1,0 +1,31 @@
+"""A pretrained ResNet-18 on a person's own image folder, whose classes are its subfolders.
+
+    python train.py --config configs/finetune.py --data.dir PHOTOS [--model.pretrained SOURCE]
+
+SOURCE is a .pth or .safetensors file, a run folder, or a published name; ImageNet's weights are fetched on first use.
+With `--optimizer.layer-factor 0` only the new classifier is trained. Accuracy depends on the images: not measured.
+"""
+
+from pathlib import Path
+
+from resnet_jax.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    EvaluateConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
+
+
+def get_config() -> Config:
+    return Config(
+        model=ModelConfig(stem="imagenet", pretrained="torchvision/resnet18.IMAGENET1K_V1"),
+        data=DataConfig(source="folder", dir=Path("photos"), image_size=224),
+        augment=AugmentConfig(crop_padding=16, flip="random"),
+        # Small steps below the new classifier: the deeper a stage, the less it has to learn.
+        optimizer=OptimizerConfig(peak_learning_rate=0.02, weight_decay=1e-4, schedule="cosine", layer_factor=0.7),
+        train=TrainConfig(epochs=15, batch_size=32, label_smoothing=0.1),
+        evaluate=EvaluateConfig(batch_size=64, tta="flip"),
+    )

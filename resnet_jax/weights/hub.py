@@ -1,0 +1,70 @@
+"""Published weights by name, through the Hugging Face hub: cached, and checked against the hub's SHA-256."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from resnet_jax.errors import UsageError, UserError
+
+FILE = "model.safetensors"
+# timm publishes torchvision's own files on the hub under these tags.
+TORCHVISION_TAGS = {"IMAGENET1K_V1": "tv_in1k", "IMAGENET1K_V2": "tv2_in1k"}
+
+
+def is_name(source: str) -> bool:
+    """Tells a hub name, `owner/repository`, from a path."""
+    return re.fullmatch(r"[\w-]+/[\w.-]+", source) is not None and not Path(source).exists()
+
+
+def repository(name: str) -> str:
+    """The hub's repository of a name such as `timm/resnet18.a1_in1k` or `torchvision/resnet18.IMAGENET1K_V1`.
+
+    Raises:
+        UsageError: it is torchvision's, with a tag that torchvision has not.
+    """
+    owner, model = name.split("/")
+    if owner != "torchvision":
+        return name
+    arch, _, tag = model.partition(".")
+    if tag not in TORCHVISION_TAGS:
+        known = " or ".join(f"torchvision/{arch}.{each}" for each in TORCHVISION_TAGS)
+        raise UsageError(f"no weights {name}: got the tag {tag or 'nothing'}, wanted {known}")
+    return f"timm/{arch}.{TORCHVISION_TAGS[tag]}"
+
+
+def fetch(name: str, file: str = FILE) -> Path:
+    """Returns the path of a file of a published model, downloading it on first use.
+
+    Raises:
+        UserError: it can't be had: no network, no such model, no disk space; or the file is not the published one.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repo = repository(name)
+    try:
+        path = Path(hf_hub_download(repo, file))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = "no connection" if isinstance(error, LocalEntryNotFoundError) else str(error).splitlines()[0]
+        raise UserError(
+            f"{name} could not be had ({reason}). Run again with a network; or download "
+            f"https://huggingface.co/{repo}/resolve/main/{file} elsewhere, and give its path in place of the name "
+            f"(downloads are kept in {HF_HUB_CACHE})"
+        ) from error
+    verify(path)
+    return path
+
+
+def verify(path: Path) -> None:
+    """Checks a file in the cache, where large ones are named by the SHA-256 that the server told.
+
+    Raises:
+        UserError: the content has another one.
+    """
+    wanted = path.resolve().name
+    if len(wanted) == 64:
+        with path.open("rb") as file:
+            got = hashlib.file_digest(file, "sha256").hexdigest()
+        if got != wanted:
+            raise UserError(f"{path.resolve()} has SHA-256 {got}, wanted {wanted}: delete it and run again")

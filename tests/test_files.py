@@ -1,0 +1,82 @@
+"""Weights files: what is around the tensors is taken off and said, and what is no state dict is refused."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from resnet_jax.errors import UsageError, UserError
+from resnet_jax.weights.files import read_weights, write_weights
+from resnet_jax.weights.pth import write_pth
+
+TENSORS = {"conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2), "fc.bias": np.zeros(3, np.float32)}
+
+
+def prefixed(prefix: str) -> dict[str, np.ndarray]:
+    return {prefix + key: tensor for key, tensor in TENSORS.items()}
+
+
+def same(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> bool:
+    return got.keys() == wanted.keys() and all(
+        got[key].dtype == tensor.dtype and got[key].tobytes() == tensor.tobytes() for key, tensor in wanted.items()
+    )
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_what_is_written_is_read_back_bit_for_bit(tmp_path, suffix):
+    tensors = TENSORS | {
+        "half.weight": np.ones(2, np.float16),
+        "bn1.num_batches_tracked": np.array(7, np.int64),
+        "brain.weight": np.array([1, np.nan], ml_dtypes.bfloat16),
+        "double.weight": np.array([[1e-300]]),
+    }
+    write_weights(tmp_path / f"w{suffix}", tensors)
+    assert same(read_weights(tmp_path / f"w{suffix}").tensors, tensors)
+    assert [path.name for path in tmp_path.iterdir()] == [f"w{suffix}"]
+
+
+def test_the_content_decides_and_not_the_name(tmp_path):
+    write_pth(tmp_path / "renamed.safetensors", TENSORS)
+    save_file(TENSORS, tmp_path / "renamed.pth")
+    assert same(read_weights(tmp_path / "renamed.safetensors").tensors, TENSORS)
+    assert same(read_weights(tmp_path / "renamed.pth").tensors, TENSORS)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "backbone.", "_orig_mod.", "module._orig_mod.", "model.backbone."])
+def test_a_prefix_is_taken_off_and_said(tmp_path, prefix):
+    write_pth(tmp_path / "w.pth", prefixed(prefix))
+    weights = read_weights(tmp_path / "w.pth")
+    assert same(weights.tensors, TENSORS)
+    assert weights.notes == (f'removed the prefix "{prefix}"',)
+
+
+def test_one_tensor_under_two_prefixes_is_refused(tmp_path):
+    write_pth(tmp_path / "w.pth", TENSORS | prefixed("module."))
+    with pytest.raises(UserError, match=r"holds conv1\.weight twice"):
+        read_weights(tmp_path / "w.pth")
+
+
+def test_a_file_without_a_state_dict_says_what_it_holds(tmp_path):
+    write_pth(tmp_path / "w.pth", {"mean": np.zeros(3, np.float32)})
+    with pytest.raises(UserError, match="holds no state dict but mean: wanted tensors by key"):
+        read_weights(tmp_path / "w.pth")
+
+
+def test_a_missing_file_is_one_message(tmp_path):
+    with pytest.raises(UserError, match=r"there is no weights file .*none.pth"):
+        read_weights(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("length", [9, 60, 150])
+def test_a_truncated_safetensors_file_is_one_message(tmp_path, length):
+    save_file(TENSORS, tmp_path / "w.safetensors")
+    content = (tmp_path / "w.safetensors").read_bytes()
+    (tmp_path / "w.safetensors").write_bytes(content[:length])
+    with pytest.raises(UserError, match="no whole safetensors file"):
+        read_weights(tmp_path / "w.safetensors")
+
+
+def test_an_unknown_suffix_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UsageError, match=r"wanted a name that ends in \.safetensors, \.pth or \.pt"):
+        write_weights(tmp_path / "w.onnx", TENSORS)
+    assert list(tmp_path.iterdir()) == []
