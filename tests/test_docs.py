@@ -1,0 +1,52 @@
+"""The pages of docs/ and README.md are programs: each runs, without a warning, and prints what it shows."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"\d+\.\d+(?:e-?\d+)?")
+
+
+def program(page: Path) -> tuple[str, str]:
+    """Joins a page's python blocks, but those marked `no-run: REASON`, and its output blocks."""
+    blocks = FENCE.findall(page.read_text())
+    code = [text for kind, info, text in blocks if kind == "python" and not info.startswith(" no-run: ")]
+    return "\n".join(code), "".join(text for kind, _, text in blocks if kind == "output")
+
+
+def split_numbers(text: str) -> tuple[list[str], list[float]]:
+    return NUMBER.split(text), [float(number) for number in NUMBER.findall(text)]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """One compilation cache for all pages: most of their time is spent compiling the same network."""
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return os.environ | cache | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path_factory.mktemp("pages"))}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if program(page)[0]], ids=lambda page: page.stem)
+def test_a_page_runs_and_prints_what_it_shows(page, environment, tmp_path):
+    code, wanted = program(page)
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    (text, numbers), (wanted_text, wanted_numbers) = split_numbers(run.stdout), split_numbers(wanted)
+    assert text == wanted_text  # words and whole numbers are exact,
+    assert numbers == pytest.approx(wanted_numbers, abs=0.05)  # decimals depend on the processor
+
+
+def test_the_index_has_a_line_for_every_page():
+    index = re.findall(r"^- \[(.+)\]\(\1\): ", (ROOT / "docs" / "README.md").read_text(), re.MULTILINE)
+    assert sorted(index) == [page.name for page in PAGES if page.parent.name == "docs" and page.name != "README.md"]
