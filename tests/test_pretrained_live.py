@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import draw
@@ -48,7 +49,7 @@ def trained(tmp_path_factory):
 
 def test_every_test_image_gets_torchs_logits_and_class(trained):
     path, _, images, wanted = trained
-    got = np.asarray(load_classifier(path).model(images))
+    got = np.asarray(load_classifier(path).model(jnp.asarray(images)))
     assert np.abs(got - wanted).max() / np.abs(wanted).max() < 1e-4
     assert np.array_equal(got.argmax(1), wanted.argmax(1)) and len(got) == 360
 
