@@ -293,7 +293,7 @@ def _read_run(path: Path) -> Classifier:
     names = tuple(info["class_names"])
     network = Network(settings["arch"], len(names), settings["stem"], settings["width"])
     model = network.abstract()
-    assign(model, to_torchvision(restored.state["params"] | {}) | to_torchvision(restored.state["batch_stats"]))
+    assign(model, to_torchvision(restored.state["params"]) | to_torchvision(restored.state["batch_stats"]))
     size = min(info["image_shape"][:2])
     preprocessing = Preprocessing(tuple(info["mean"]), tuple(info["std"]), image_size=size, resize=size)
     return Classifier(model, network, names, preprocessing, {"config": info["config"], "step": restored.step})

@@ -80,7 +80,7 @@ def _figures(classifier, data: EvalData, tta: Literal["none", "flip", "full"], b
             f"--data.name: {dataset.name} has {len(dataset.class_names)} classes and the network "
             f"{classifier.network.num_classes}; evaluate it on images of its own classes"
         )
-    splits = splits_of(dataset, config.val_fraction if data.split == "val" or "config" in classifier.info else None)
+    splits = splits_of(dataset, config.val_fraction)
     mesh = make_mesh(jax.device_count())
     graphdef, *weights = nnx.split(classifier.model, nnx.Param, nnx.BatchStat)
     eval_step = make_eval_step(graphdef, preprocessing.normalize, tta=tta)
