@@ -1,0 +1,126 @@
+"""The Colab notebook, executed as a person would, with a small network on a CPU."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).parent.parent
+PATH = ROOT / "notebooks" / "resnet18_colab.ipynb"
+OPTIONS = ["--model.width", "8", "--train.epochs", "6", "--evaluate.every-epochs", "2"]
+SETTINGS = {
+    "CHECKOUT": str(ROOT),
+    "WORKDIR": "runs/first",
+    "OPTIONS": OPTIONS,
+    "FINETUNE": [
+        *("--model.pretrained", "runs/first", "--model.stem", "cifar", "--model.width", "8"),
+        *("--data.image-size", "32", "--augment.crop-padding", "4", "--train.epochs", "15"),
+    ],
+}
+
+
+def notebook(**settings) -> nbformat.NotebookNode:
+    """The notebook with `settings` behind its own."""
+    loaded = nbformat.read(PATH, as_version=4)
+    [at] = [i for i, cell in enumerate(loaded.cells) if "parameters" in cell.metadata.get("tags", ())]
+    source = "\n".join(f"{name} = {value!r}" for name, value in settings.items())
+    loaded.cells.insert(at + 1, nbformat.v4.new_code_cell(source))
+    return loaded
+
+
+def execute(loaded: nbformat.NotebookNode, folder: Path, **environ: str) -> None:
+    scripts = Path(sys.executable).parent  # as in an activated environment
+    environment = os.environ | {"PATH": f"{scripts}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)} | environ
+    client = NotebookClient(loaded, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client.execute(env=environment)
+
+
+def printed(cell: nbformat.NotebookNode) -> str:
+    return "".join(output.text for output in cell.get("outputs", ()) if output.output_type == "stream")
+
+
+def pictures(cell: nbformat.NotebookNode) -> int:
+    return sum("image/png" in output.get("data", ()) for output in cell.outputs)
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """Executed in a folder where its training has been killed in the middle; cells by a line of their code."""
+    folder = tmp_path_factory.mktemp("notebook")
+    checkpoints = folder / "runs" / "first" / "checkpoints"
+    config = ["--config", ROOT / "configs" / "digits.py", "--workdir", "runs/first"]
+    with subprocess.Popen([sys.executable, ROOT / "train.py", *config, *OPTIONS], cwd=folder) as process:
+        while process.poll() is None and not any(path.name.isdigit() for path in checkpoints.glob("*")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    loaded = notebook(**SETTINGS)
+    execute(loaded, folder)
+
+    def cell(line: str) -> nbformat.NotebookNode:
+        [found] = [cell for cell in loaded.cells if cell.cell_type == "code" and line in cell.source]
+        return found
+
+    return folder, cell
+
+
+@pytest.mark.slow
+def test_training_goes_on_after_a_kill_and_shows_its_curves(executed):
+    _, cell = executed
+    training = cell("def train(")
+    assert "resuming from step" in printed(training)
+    assert pictures(training) == 1
+
+
+@pytest.mark.slow
+def test_it_shows_mistakes_and_where_classes_are_seen(executed):
+    _, cell = executed
+    assert (pictures(cell("mistakes.png")), pictures(cell('"samples"'))) == (2, 6)
+
+
+@pytest.mark.slow
+def test_it_evaluates_every_test_image(executed):
+    _, cell = executed
+    assert "360 images of digits, test" in printed(cell('"evaluate"'))
+
+
+@pytest.mark.slow
+def test_it_writes_weights_and_exports_whose_logits_agree(executed):
+    folder, cell = executed
+    assert len(re.findall("largest difference", printed(cell('"convert"')))) == 2
+    assert {"resnet18.pth", "resnet18.stablehlo", "resnet18.onnx"} <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_fine_tuning_tells_two_photographs_apart(executed):
+    _, cell = executed
+    shares = re.findall(r"test accuracy +│ +([\d.]+)%", printed(cell('train("finetune"')))
+    assert float(shares[0]) >= 90
+    assert pictures(cell('train("finetune"')) > 2
+
+
+@pytest.mark.slow
+def test_the_network_is_used_in_the_notebook_itself(executed):
+    _, cell = executed
+    assert re.search(r"\[CpuDevice.*\] \['\d'", printed(cell("load_classifier(WORKDIR)")))
+
+
+@pytest.mark.slow
+def test_a_silent_fallback_to_the_cpu_ends_it_with_a_remedy(tmp_path):
+    loaded = notebook(CHECKOUT=str(ROOT))
+    with pytest.raises(CellExecutionError):
+        execute(loaded, tmp_path, TPU_NAME="local", JAX_PLATFORMS="")
+    [doctor] = [cell for cell in loaded.cells if 'sh("resnet-jax", "doctor")' in cell.source]
+    assert "resnet-jax[tpu]" in printed(doctor)
+
+
+def test_it_is_kept_without_outputs():
+    cells = [cell for cell in nbformat.read(PATH, as_version=4).cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells)
