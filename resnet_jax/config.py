@@ -92,7 +92,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """SGD with Nesterov momentum, in the form of PyTorch: decay is added to the gradient of the mean loss."""
+    """SGD with Nesterov momentum, in the form of PyTorch: decay is added to the gradient of the mean loss. Or Muon."""
 
     peak_learning_rate: float = 0.1
     """The schedule's highest rate."""
@@ -106,6 +106,10 @@ class OptimizerConfig:
     """Share of the last update kept."""
     weight_decay: float = 5e-4
     """L2 penalty's factor on convolution and linear kernels; none on biases and BatchNorm."""
+    muon_learning_rate: float | None = None
+    """Peak rate of Muon, which then trains the convolutions; SGD trains the rest. None: SGD trains everything."""
+    muon_weight_decay: float = 0.0
+    """Share of a convolution's kernel that Muon takes off at each step, times its learning rate."""
     clip_norm: float | None = None
     """Largest global norm of the gradients; longer ones are scaled down. None: no clipping."""
     layer_factor: float = 1.0
@@ -119,6 +123,13 @@ class OptimizerConfig:
         _require(0 <= self.initial_factor <= 1, "--optimizer.initial-factor", self.initial_factor, "a share in [0, 1]")
         _require(0 <= self.momentum < 1, "--optimizer.momentum", self.momentum, "a share in [0, 1)")
         _require(self.weight_decay >= 0, "--optimizer.weight-decay", self.weight_decay, "0 or more")
+        _require(
+            self.muon_learning_rate is None or self.muon_learning_rate > 0,
+            "--optimizer.muon-learning-rate",
+            self.muon_learning_rate,
+            "above 0",
+        )
+        _require(self.muon_weight_decay >= 0, "--optimizer.muon-weight-decay", self.muon_weight_decay, "0 or more")
         _require(self.clip_norm is None or self.clip_norm > 0, "--optimizer.clip-norm", self.clip_norm, "above 0")
         _require(0 <= self.layer_factor <= 1, "--optimizer.layer-factor", self.layer_factor, "a share in [0, 1]")
         _require(self.accumulate >= 1, "--optimizer.accumulate", self.accumulate, "1 or more")

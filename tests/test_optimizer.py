@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from resnet_jax import ResNet18
-from resnet_jax.training.optimizer import kernels, make_optimizer, make_schedule
+from resnet_jax.training.optimizer import kernels, make_muon, make_optimizer, make_schedule
 
 
 def test_triangular_rises_from_a_fifth_to_the_peak_and_falls_to_zero():
@@ -39,6 +39,29 @@ def test_two_steps_are_pytorchs_nesterov_with_decay_in_the_gradient():
         buffer = 0.9 * buffer + total
         expected = expected - 0.1 * (total + 0.9 * buffer)
     np.testing.assert_allclose([params["kernel"][0, 0], params["bias"][0]], expected, rtol=1e-6)
+
+
+def test_muon_keeps_a_kernels_singular_vectors_and_brings_its_values_near_one():
+    rng = np.random.default_rng(0)
+    kernel, grad = (jnp.asarray(rng.standard_normal((3, 3, 8, 16)), jnp.float32) for _ in range(2))
+    optimizer = make_muon(optax.constant_schedule(0.1), momentum=0.9, weight_decay=0.5)
+    updates, _ = optimizer.update({"kernel": grad}, optimizer.init({"kernel": kernel}), {"kernel": kernel})
+    left, values, right = np.linalg.svd(grad.reshape(-1, 16), full_matrices=False)
+    values = values / np.linalg.norm(values)
+    for _ in range(3):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    expected = -0.1 * ((left * values) @ right + 0.5 * kernel.reshape(-1, 16))
+    np.testing.assert_allclose(updates["kernel"].reshape(-1, 16), expected, atol=1e-5)
+
+
+def test_muon_moves_convolutions_and_leaves_all_else_to_sgd():
+    params = {name: {"kernel": jnp.ones(shape)} for name, shape in (("conv1", (3, 3, 3, 4)), ("fc", (4, 2)))}
+    params["bn1"] = {"scale": jnp.ones(4)}
+    grads = jax.tree.map(lambda param: jnp.full_like(param, 2.0), params)
+    optimizer = make_optimizer(optax.constant_schedule(1.0), momentum=0.0, weight_decay=0.0, muon_factor=0.1)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    assert jnp.all(updates["fc"]["kernel"] == -2) and jnp.all(updates["bn1"]["scale"] == -2)
+    assert 0.05 < jnp.linalg.norm(updates["conv1"]["kernel"].reshape(-1, 4), ord=2) < 0.15
 
 
 def test_decay_is_on_every_kernel_and_nothing_else():

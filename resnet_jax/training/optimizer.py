@@ -1,10 +1,13 @@
-"""Stochastic gradient descent and its schedules, as optax transformations."""
+"""Stochastic gradient descent, Muon and their schedules, as optax transformations."""
 
 from typing import Literal
 
 import jax
 import optax
 from jaxtyping import PyTree
+from optax.contrib import MuonDimensionNumbers, scale_by_muon
+
+NEWTON_SCHULZ_STEPS = 3  # as in airbench94_muon.py; five are no better there
 
 
 def make_schedule(
@@ -39,24 +42,52 @@ def make_optimizer(
     *,
     momentum: float,
     weight_decay: float,
+    muon_factor: float | None = None,
+    muon_weight_decay: float = 0.0,
     clip_norm: float | None = None,
     layer_factor: float = 1.0,
 ) -> optax.GradientTransformation:
-    """Makes SGD with Nesterov momentum (Sutskever et al. 2013), in PyTorch's form.
+    """Makes SGD with Nesterov momentum (Sutskever et al. 2013), in PyTorch's form; on request, Muon for convolutions.
 
     Args:
         schedule: step -> learning rate.
         momentum: share of the last update kept.
         weight_decay: times the kernels, added to their gradients before the momentum; biases and BatchNorm have none.
+        muon_factor: Muon's learning rate as a multiple of the schedule's; None for SGD throughout. See `make_muon`.
+        muon_weight_decay: share of a convolution's kernel that Muon takes off, times its learning rate.
         clip_norm: largest global norm of the gradients, before the decay; None for no clipping.
         layer_factor: a stage's rate as a multiple of the next one's; 0 trains the classifier alone. See `scale_layers`.
     """
-    clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
+    sgd = optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=kernels), optax.sgd(schedule, momentum, nesterov=True)
+    )
+    if muon_factor is not None:
+        factor = muon_factor
+        muon = make_muon(lambda step: factor * schedule(step), momentum=momentum, weight_decay=muon_weight_decay)
+        sgd = optax.partition({True: muon, False: sgd}, convolutions)
     return optax.chain(
-        clip,
-        optax.add_decayed_weights(weight_decay, mask=kernels),
-        optax.sgd(schedule, momentum, nesterov=True),
+        optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm),
+        sgd,
         optax.identity() if layer_factor == 1 else scale_layers(layer_factor),
+    )
+
+
+def make_muon(schedule: optax.Schedule, *, momentum: float, weight_decay: float) -> optax.GradientTransformation:
+    """Makes Muon (github.com/KellerJordan/Muon) for kernels of convolutions, `[height, width, in, out]`.
+
+    A kernel is seen as the matrix `[height * width * in, out]`. Its update is the learning rate times a matrix with the
+    singular vectors of the Nesterov momentum, and with singular values that Newton-Schulz iterations have brought near
+    1. The weight decay is decoupled: the learning rate times it times the kernel is taken off.
+    """
+    matrix = MuonDimensionNumbers((0, 1, 2), 3)
+    return optax.chain(
+        scale_by_muon(
+            ns_steps=NEWTON_SCHULZ_STEPS,
+            beta=momentum,
+            weight_dimension_numbers=lambda params: jax.tree.map(lambda _: matrix, params),
+        ),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(schedule),
     )
 
 
@@ -75,6 +106,11 @@ def scale_layers(factor: float) -> optax.GradientTransformation:
         }
 
     return optax.stateless(scale)
+
+
+def convolutions(params: PyTree) -> PyTree:
+    """True at each convolution's kernel of `params`, False elsewhere."""
+    return jax.tree.map(lambda param: param.ndim == 4, params)
 
 
 def kernels(params: PyTree) -> PyTree:

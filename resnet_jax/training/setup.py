@@ -132,10 +132,13 @@ def _make_optimizer(config: OptimizerConfig, total_steps: int) -> tuple[optax.Sc
         warmup_steps=round(config.warmup * total_steps),
         initial_factor=config.initial_factor,
     )
+    muon = config.muon_learning_rate
     return schedule, make_optimizer(
         schedule,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
+        muon_factor=None if muon is None else muon / config.peak_learning_rate,
+        muon_weight_decay=config.muon_weight_decay,
         clip_norm=config.clip_norm,
         layer_factor=config.layer_factor,
     )
