@@ -7,7 +7,7 @@ import optax
 from jaxtyping import PyTree
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
-NEWTON_SCHULZ_STEPS = 3  # as in airbench94_muon.py; five are no better there
+NEWTON_SCHULZ_STEPS = 3  # as in airbench94_muon.py (github.com/KellerJordan/cifar10-airbench)
 
 
 def make_schedule(
@@ -58,16 +58,16 @@ def make_optimizer(
         clip_norm: largest global norm of the gradients, before the decay; None for no clipping.
         layer_factor: a stage's rate as a multiple of the next one's; 0 trains the classifier alone. See `scale_layers`.
     """
-    sgd = optax.chain(
+    update = optax.chain(
         optax.add_decayed_weights(weight_decay, mask=kernels), optax.sgd(schedule, momentum, nesterov=True)
     )
     if muon_factor is not None:
         factor = muon_factor
         muon = make_muon(lambda step: factor * schedule(step), momentum=momentum, weight_decay=muon_weight_decay)
-        sgd = optax.partition({True: muon, False: sgd}, convolutions)
+        update = optax.partition({True: muon, False: update}, convolutions)
     return optax.chain(
         optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm),
-        sgd,
+        update,
         optax.identity() if layer_factor == 1 else scale_layers(layer_factor),
     )
 

@@ -53,8 +53,8 @@ def augmented(images: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
 
 
 def schedule(step: int, total: int) -> float:
+    """The learning rate as a share of its peak."""
     warmup = round(0.2 * total)
-    """As a share of the peak."""
     return 0.2 + 0.8 * step / warmup if step < warmup else (total - step) / (total - warmup)
 
 
