@@ -44,7 +44,11 @@ def run(
 ) -> tuple[TrainState, TrainMetrics]:
     mesh = make_mesh(BATCH, jax.devices()[:devices])
     optimizer = make_optimizer(optax.constant_schedule(0.02), momentum=0.9, weight_decay=1e-3)
-    graphdef, state = create_state(model(norm), optimizer, jax.random.key(0), ema="ema_decay" in options)
+    network = model(norm)
+    graphdef, state = (
+        nnx.graphdef(network),
+        create_state(network, optimizer, jax.random.key(0), ema="ema_decay" in options),
+    )
     dispatch = make_dispatch(make_train_step(graphdef, optimizer, **options), take)
     state, metrics = jax.device_put((state, TrainMetrics.zero()), replicated(mesh))
     data = place(DATA, replicated(mesh))
@@ -105,7 +109,8 @@ def test_accumulated_gradients_average_those_of_the_parts():
     optimizer = make_optimizer(optax.constant_schedule(0.02), momentum=0.9, weight_decay=1e-3)
 
     def params_after_a_step(norm: str, batch: Batch, **options):
-        graphdef, state = create_state(model(norm), optimizer, jax.random.key(0), ema=False)
+        network = model(norm)
+        graphdef, state = nnx.graphdef(network), create_state(network, optimizer, jax.random.key(0), ema=False)
         return jax.jit(make_train_step(graphdef, optimizer, **options))(state, batch)[0].params
 
     batch = Batch(jnp.asarray(DATA.images[:BATCH]), jnp.asarray(DATA.labels[:BATCH]))
@@ -117,7 +122,8 @@ def test_accumulated_gradients_average_those_of_the_parts():
 def test_averages_follow_their_recurrence():
     mesh = make_mesh(BATCH, jax.devices()[:1])
     optimizer = make_optimizer(optax.constant_schedule(0.1), momentum=0.0, weight_decay=0.0)
-    graphdef, state = create_state(model(), optimizer, jax.random.key(0), ema=True)
+    network = model()
+    graphdef, state = nnx.graphdef(network), create_state(network, optimizer, jax.random.key(0), ema=True)
     step = jax.jit(make_train_step(graphdef, optimizer, ema_decay=0.5))
     batch = place(Batch(DATA.images[:BATCH], DATA.labels[:BATCH]), replicated(mesh))
     expected = (state.params, state.batch_stats)

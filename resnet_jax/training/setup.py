@@ -66,29 +66,38 @@ def load_dataset(config: DataConfig, *, resize: int | None = None) -> Dataset:
     return load_tfds(config.name, config.dir, config.image_size, resize=resize)
 
 
-def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainState]:
-    """Builds the run and its state at step 0, all on the devices of `mesh`.
+@dataclass(frozen=True)
+class Program:
+    """What a run computes, apart from its arrays."""
+
+    dispatch: Callable[..., tuple[TrainState, TrainMetrics]]
+    """Jitted: state, metrics, data set and rows of indices to state and metrics; see `make_dispatch`."""
+    create_state: Callable[[ResNet], TrainState]
+    """From a network to the state at step 0."""
+    schedule: optax.Schedule
+    steps_per_epoch: int
+    total_steps: int
+
+
+def make_program(config: Config, graphdef: nnx.GraphDef, count: int, mean: np.ndarray, std: np.ndarray) -> Program:
+    """Builds the computation of a run.
+
+    Args:
+        config: the whole configuration.
+        graphdef: the network's structure, of `make_model`.
+        count: training images.
+        mean, std: what the images are normalised by, in units of 0 to 1.
 
     Raises:
         UsageError: the batch is larger than the training set.
     """
-    splits = splits_of(dataset, config.data.val_fraction)
-    count, batch_size = len(splits["train"].labels), config.train.batch_size
-    steps_per_epoch = count // batch_size
+    steps_per_epoch = count // config.train.batch_size
     if steps_per_epoch == 0:
-        raise UsageError(f"--train.batch-size: got {batch_size}, wanted at most the {count} training images")
+        raise UsageError(
+            f"--train.batch-size: got {config.train.batch_size}, wanted at most the {count} training images"
+        )
     total_steps = config.train.epochs * steps_per_epoch
-
     schedule, optimizer = _make_optimizer(config.optimizer, total_steps)
-    model, (mean, std) = _make_model(config, len(dataset.class_names)), channel_statistics(splits["train"].images)
-    if config.model.pretrained is not None:
-        mean, std = _start_from(model, config.model.pretrained)
-    graphdef, state = create_state(
-        model,
-        optimizer,
-        jax.random.key(config.train.seed),
-        ema=config.train.ema_decay is not None,
-    )
     train_step = make_train_step(
         graphdef,
         optimizer,
@@ -97,9 +106,30 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         accumulate=config.optimizer.accumulate,
         frozen_statistics=config.optimizer.layer_factor == 0,
     )
-    compiled = make_dispatch(train_step, _batch_maker(config, steps_per_epoch, mean, std))
+
+    def start(model: ResNet) -> TrainState:
+        key = jax.random.key(config.train.seed)
+        return create_state(model, optimizer, key, ema=config.train.ema_decay is not None)
+
+    dispatch = make_dispatch(train_step, _batch_maker(config, steps_per_epoch, mean, std))
+    return Program(dispatch, start, schedule, steps_per_epoch, total_steps)
+
+
+def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainState]:
+    """Builds the run and its state at step 0, all on the devices of `mesh`.
+
+    Raises:
+        UsageError: the batch is larger than the training set.
+    """
+    splits = splits_of(dataset, config.data.val_fraction)
+    count, (mean, std) = len(splits["train"].labels), channel_statistics(splits["train"].images)
+    model = nnx.jit(partial(make_model, config, len(dataset.class_names)))()  # one program: 62 draws compile for 7 s
+    if config.model.pretrained is not None:
+        mean, std = _start_from(model, config.model.pretrained)
+    graphdef = nnx.graphdef(model)
+    program = make_program(config, graphdef, count, mean, std)
     train_data = Resident(*place(splits["train"], replicated(mesh)))
-    draw = jax.jit(partial(epoch_order, count=count, batch_size=batch_size))
+    draw = jax.jit(partial(epoch_order, count=count, batch_size=config.train.batch_size))
     key = jax.random.key(config.train.seed + 1)  # apart from the one that draws the augmentation
 
     run = Run(
@@ -107,7 +137,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         evaluations={
             name: on_devices(splits[name], config.evaluate.batch_size, mesh) for name in splits if name != "train"
         },
-        dispatch=lambda state, metrics, order: compiled(
+        dispatch=lambda state, metrics, order: program.dispatch(
             state, metrics, train_data, place(order, sharded(mesh, axis=1))
         ),
         order=lru_cache(maxsize=1)(lambda epoch: np.asarray(draw(key, epoch))),
@@ -115,13 +145,13 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
             tta: make_eval_step(graphdef, partial(normalize, mean=mean, std=std), tta=tta)
             for tta in dict.fromkeys(("none", config.evaluate.tta))
         },
-        schedule=schedule,
+        schedule=program.schedule,
         info=_checkpoint_info(config, dataset, mean, std),
         train_images=count,
-        steps_per_epoch=steps_per_epoch,
-        total_steps=total_steps,
+        steps_per_epoch=program.steps_per_epoch,
+        total_steps=program.total_steps,
     )
-    return run, jax.device_put(state, replicated(mesh))
+    return run, jax.device_put(program.create_state(model), replicated(mesh))
 
 
 def _make_optimizer(config: OptimizerConfig, total_steps: int) -> tuple[optax.Schedule, optax.GradientTransformation]:
@@ -155,7 +185,8 @@ def _checkpoint_info(config: Config, dataset: Dataset, mean: np.ndarray, std: np
     }
 
 
-def _make_model(config: Config, num_classes: int) -> ResNet:
+def make_model(config: Config, num_classes: int) -> ResNet:
+    """Draws the network's weights, for the default device where `config` leaves the type open."""
     dtype = config.model.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     try:
         return ARCHITECTURES[config.model.arch](

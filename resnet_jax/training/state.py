@@ -39,10 +39,10 @@ class TrainState:
 
 def create_state(
     model: nnx.Module, optimizer: optax.GradientTransformation, key: Key[Array, ""], *, ema: bool
-) -> tuple[nnx.GraphDef, TrainState]:
-    """Splits `model` into its structure and the state at step 0; with `ema`, the averages start as copies."""
+) -> TrainState:
+    """The state of `model` at step 0; with `ema`, the averages start as copies."""
     params, batch_stats = (nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat))
-    state = TrainState(
+    return TrainState(
         step=jnp.int32(0),
         params=params,
         batch_stats=batch_stats,
@@ -51,4 +51,3 @@ def create_state(
         ema_batch_stats=jax.tree.map(jnp.copy, batch_stats) if ema else None,
         key=key,
     )
-    return nnx.graphdef(model), state

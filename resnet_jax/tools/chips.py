@@ -1,0 +1,40 @@
+"""What the makers of accelerators say of them: rates and memory, to hold measurements and plans against."""
+
+from dataclasses import dataclass
+
+GB = 10**9
+GIB = 2**30
+TERA = 10**12
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One accelerator chip, as JAX counts devices."""
+
+    name: str
+    device_kinds: tuple[str, ...]
+    """What JAX calls it in `device.device_kind`."""
+    bfloat16_flops: float
+    """Dense matrix products of bfloat16, operations a second."""
+    memory_bytes: int
+    memory_bandwidth: float
+    """Bytes a second."""
+    network_bandwidth: float
+    """Bytes a second that one chip can send, over all of its links together."""
+    source: str
+
+
+CHIPS = (
+    Chip("v4", ("TPU v4",), 275 * TERA, 32 * GIB, 1_228 * GB, 300 * GB, "cloud.google.com/tpu/docs/v4"),
+    Chip("v5e", ("TPU v5 lite",), 197 * TERA, 16 * GIB, 819 * GB, 200 * GB, "cloud.google.com/tpu/docs/v5e"),
+    Chip("v5p", ("TPU v5", "TPU v5p"), 459 * TERA, 95 * GIB, 2_765 * GB, 600 * GB, "cloud.google.com/tpu/docs/v5p"),
+    Chip("v6e", ("TPU v6 lite",), 918 * TERA, 32 * GIB, 1_638 * GB, 400 * GB, "cloud.google.com/tpu/docs/v6e"),
+    Chip("a100", ("NVIDIA A100-SXM4-40GB",), 312 * TERA, 40 * GIB, 1_555 * GB, 300 * GB, "NVIDIA's data sheet, SXM"),
+    Chip("h100", ("NVIDIA H100 80GB HBM3",), 989 * TERA, 80 * GIB, 3_352 * GB, 450 * GB, "NVIDIA's data sheet, SXM"),
+    Chip("h200", ("NVIDIA H200",), 989 * TERA, 141 * GB, 4_800 * GB, 450 * GB, "NVIDIA's data sheet, SXM"),
+)
+
+
+def chip_of(device_kind: str) -> Chip | None:
+    """The chip of a `device.device_kind`; None for what this table lacks, such as CPUs."""
+    return next((chip for chip in CHIPS if device_kind in chip.device_kinds), None)
