@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from resnet_jax.training.metrics import TrainMetrics
 
 PLAIN_INTERVAL = 60.0  # seconds between plain progress lines
+ROOMY = 100  # columns of a terminal from which the bar and all figures have room
 
 
 class Display:
@@ -33,10 +34,10 @@ class Display:
         self._compiled: set[int] = set()
         self._announced = False
         self._last_line = time.monotonic()
+        self._roomy = console.width >= ROOMY
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
+            *((BarColumn(bar_width=None), MofNCompleteColumn()) if self._roomy else ()),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=console,
@@ -79,7 +80,7 @@ class Display:
         """Shows the running figures of the epoch, after `step` steps of the run."""
         self._announce_end(step)
         figures = f"loss {sums.loss / sums.count:.3f} accuracy {sums.correct / sums.count:.1%}"
-        if speed := self.images_per_second:
+        if (speed := self.images_per_second) and (self._roomy or not self.console.is_terminal):
             figures += f" {speed:,.0f} images/s waiting {self._waiting / self._seconds:.0%}"
         self._bar.update(self._task, completed=step, description=f"epoch {epoch + 1}", figures=figures)
         now = time.monotonic()
