@@ -76,8 +76,10 @@ def main() -> None:
     config = Config(**{name: getattr(arguments, name) for name in sections})
     workdir = arguments.workdir or Path("runs") / f"{known.config.stem}-{datetime.now():%Y%m%d-%H%M%S}"
 
-    from resnet_jax.training.loop import train  # after the usage errors: importing JAX takes seconds
+    from resnet_jax.training.compilation import keep_compiled  # after the usage errors: importing JAX takes seconds
+    from resnet_jax.training.loop import train
 
+    keep_compiled()
     _hush_checkpoint_writers()
     train(config, workdir, wandb_project=arguments.wandb)
 

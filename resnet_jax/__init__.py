@@ -1,6 +1,7 @@
 """ResNet-18 on JAX and Flax NNX: importable modules, a trainer, and weights that match torchvision's."""
 
-from resnet_jax.models.layers import BatchNorm, Conv
+from resnet_jax.models.convolution import Conv
+from resnet_jax.models.norm import BatchNorm
 from resnet_jax.models.resnet import (
     BottleneckBlock,
     Features,

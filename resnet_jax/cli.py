@@ -3,10 +3,8 @@
 from collections.abc import Callable
 
 import absl.logging
-import jax
 import tyro
 
-from resnet_jax.data.cache import cache_dir
 from resnet_jax.errors import run
 from resnet_jax.tools.convert import convert
 from resnet_jax.tools.doctor import doctor
@@ -14,6 +12,7 @@ from resnet_jax.tools.evaluate import evaluate
 from resnet_jax.tools.export import export
 from resnet_jax.tools.predict import predict
 from resnet_jax.tools.show import show
+from resnet_jax.training.compilation import keep_compiled
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
@@ -29,8 +28,5 @@ def main() -> None:
     """Runs the command line."""
     description = "Trained ResNets: predict, evaluate, convert, export, compare. To train one: python train.py --help"
     absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of what it does not need
-    # The second call starts in half the time.
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    keep_compiled()
     run(lambda: tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="resnet-jax", description=description))

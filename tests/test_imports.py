@@ -66,7 +66,7 @@ def test_a_leaf_takes_plain_values_and_no_configuration(name):
 
 
 def test_train_py_needs_only_the_loop_and_the_configuration():
-    assert all(within(name, "config errors training.loop") for name in imports(REPO / "train.py"))
+    assert all(within(name, "config errors training.compilation training.loop") for name in imports(REPO / "train.py"))
 
 
 def test_the_package_imports_neither_tensorflow_nor_torch():

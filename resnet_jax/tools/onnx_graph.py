@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from jaxtyping import Float
 
-from resnet_jax.models.layers import BatchNorm, Conv
+from resnet_jax.models.convolution import Conv
+from resnet_jax.models.norm import BatchNorm
 from resnet_jax.models.resnet import BottleneckBlock, ResNet, ResNetBlock
 from resnet_jax.weights.torchvision import COUNTER, to_torchvision
 

@@ -1,53 +1,15 @@
-"""Convolution and batch normalisation against their closed forms."""
+"""Batch normalisation against its closed forms."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
-from resnet_jax import BatchNorm, Conv
+from resnet_jax import BatchNorm
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def convolved(images: np.ndarray, kernel: np.ndarray, stride: int, groups: int) -> np.ndarray:
-    """Sums products over windows that start `size // 2` pixels before the image, for each group of channels alone."""
-    size = kernel.shape[0]
-    padded = np.pad(images, ((0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))[:, ::stride, ::stride]
-    results = [
-        np.einsum("bhwcij,ijco->bhwo", window, part)
-        for window, part in zip(np.split(windows, groups, 3), np.split(kernel, groups, 3), strict=True)
-    ]
-    return np.concatenate(results, -1)
-
-
-@pytest.mark.parametrize(
-    "image_size", [3, 4, 8, 9]
-)  # at 3 and 4 the output is small enough for the CPU's matrix product
-@pytest.mark.parametrize(
-    "kernel_size, stride, groups", [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 2, 2), (7, 2, 1)]
-)
-def test_a_convolution_is_padded_alike_on_every_side(image_size, kernel_size, stride, groups):
-    conv = Conv(4, 6, kernel_size, stride=stride, groups=groups, rngs=nnx.Rngs(0))
-    images = draw(2, image_size, image_size, 4)
-    wanted = convolved(images, np.asarray(conv.kernel[...]), stride, groups)
-    np.testing.assert_allclose(conv(jnp.asarray(images)), wanted, rtol=1e-4, atol=1e-5)
-
-
-def test_a_kernel_is_drawn_with_variance_two_over_fan_out():
-    kernel = Conv(64, 128, 3, rngs=nnx.Rngs(0)).kernel[...]
-    wanted = np.sqrt(2 / (3 * 3 * 128))
-    assert abs(kernel.std() - wanted) < 5 * wanted / np.sqrt(2 * kernel.size)
-
-
-def test_a_convolution_in_bfloat16_keeps_its_kernel_in_float32():
-    conv = Conv(4, 6, 3, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
-    assert conv(jnp.asarray(draw(1, 5, 5, 4))).dtype == jnp.bfloat16
-    assert conv.kernel.dtype == jnp.float32
 
 
 def test_training_normalises_by_the_biased_variance_of_the_batch():
@@ -111,7 +73,7 @@ def test_statistics_of_bfloat16_images_are_computed_in_float32():
     norm = BatchNorm(1, momentum=0.0, dtype=jnp.bfloat16)
     assert norm(images, train=True).dtype == jnp.bfloat16
     assert norm.var.dtype == jnp.float32
-    np.testing.assert_allclose(norm.var[...], np.asarray(images, np.float64).var(ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(norm.var[...], np.asarray(images, np.float64).var(ddof=1), rtol=2e-3)  # bfloat16: 1e-1
 
 
 def test_normalisation_passes_no_gradient_along_the_mean_and_the_slope_of_a_channel():
@@ -119,6 +81,38 @@ def test_normalisation_passes_no_gradient_along_the_mean_and_the_slope_of_a_chan
     gradient = jax.grad(lambda images: (BatchNorm(2)(images, train=True) * weights).sum())(images)
     np.testing.assert_allclose(gradient.sum((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose((gradient * images).sum((0, 1, 2)), 0, atol=1e-3)  # not quite: epsilon
+
+
+def test_the_gradients_are_those_of_statistics_in_two_passes_in_float64():
+    def reference(groups, scale, bias):
+        mean = groups.mean((1, 2, 3), keepdims=True)
+        var = jnp.square(groups - mean).mean((1, 2, 3), keepdims=True)
+        return (groups - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+
+    def ours(groups, scale, bias):
+        norm = BatchNorm(6, group_size=3, dtype=jnp.float64)
+        norm.scale[...], norm.bias[...], norm.mean[...] = scale, bias, origin
+        return norm(groups.reshape(-1, *groups.shape[2:]), train=True).reshape(groups.shape)
+
+    with jax.enable_x64(True):
+        shapes = ((2, 3, 4, 5, 6), (6,), (6,), (2, 3, 4, 5, 6), (6,))
+        groups, scale, bias, weights, origin = (
+            jnp.asarray(draw(*shape, seed=seed), jnp.float64) for seed, shape in enumerate(shapes)
+        )
+
+        def gradients(function):
+            return jax.grad(lambda *args: (jnp.sin(function(*args)) * weights).sum(), (0, 1, 2))(groups, scale, bias)
+
+        for got, wanted in zip(gradients(ours), gradients(reference), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_the_variance_of_values_far_from_zero_is_exact_once_the_running_mean_is_near():
+    images = draw(64, 4, 4, 1) + 3000
+    norm = BatchNorm(1, momentum=0.0)
+    norm.mean[...] = jnp.array([2998.0])
+    norm(jnp.asarray(images), train=True)
+    np.testing.assert_allclose(norm.var[...], images.astype(np.float64).var(ddof=1), rtol=1e-5)
 
 
 def test_training_on_a_single_value_per_channel_says_what_to_do():

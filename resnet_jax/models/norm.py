@@ -1,0 +1,88 @@
+"""Batch normalisation as PyTorch computes it."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation (Ioffe and Szegedy 2015) as PyTorch computes it.
+
+    In training it normalises with the biased variance of the batch and averages the *unbiased* one into `var`. Under
+    `jit` with a sharded batch the mean is over the global batch, so statistics are synchronised over devices; with
+    `group_size`, every run of that many consecutive images has statistics of its own ("ghost" batch normalisation,
+    Hoffer et al. 2017), whatever the number of devices.
+
+    The statistics take one pass over the images, as sums of `x - origin` and of its square (Chan, Golub and LeVeque
+    1983, section 3). The origin is the running mean: near the mean, so that little cancels, and known before the pass,
+    so that a compiler can fuse the sums with the convolution that writes the images.
+
+    Attributes:
+        scale, bias: `[channels]`, trained, float32, start at 1 and 0.
+        mean, var: `[channels]`, running statistics, float32, start at 0 and 1.
+        num_batches_tracked: PyTorch's count of updates, which loaded weights bring along; not advanced here.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        momentum: float = 0.9,  # share of the old average kept: 1 - PyTorch's momentum
+        epsilon: float = 1e-5,
+        group_size: int | None = None,
+        dtype: DTypeLike = jnp.float32,
+    ):
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+        self.mean = nnx.BatchStat(jnp.zeros(channels))
+        self.var = nnx.BatchStat(jnp.ones(channels))
+        self.num_batches_tracked = 0
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.group_size = group_size
+        self.dtype = dtype
+
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], *, train: bool
+    ) -> Float[Array, "batch height width channels"]:
+        """Normalises `images`; with `train`, by their own statistics, which also move the running ones.
+
+        Raises:
+            ValueError: in training, where a channel has a single value (its variance is undefined) or the batch is no
+                multiple of `group_size`.
+        """
+        if not train:
+            return self._affine(images, self.mean[...], self.var[...])
+        batch, height, width, channels = images.shape
+        size = self.group_size or batch
+        count = size * height * width
+        if count < 2:
+            raise ValueError(
+                f"BatchNorm got one value per channel (shape {images.shape}, group_size {self.group_size}); training "
+                "needs at least two: use a larger batch, larger images, or train=False"
+            )
+        if batch % size:
+            raise ValueError(f"BatchNorm got {batch} images; wanted a multiple of group_size={size}")
+        origin = lax.stop_gradient(self.mean[...])
+        groups = _wide(images.reshape(batch // size, size, height, width, channels)) - origin
+        offset = groups.mean((1, 2, 3), keepdims=True)
+        var = jnp.maximum(jnp.square(groups).mean((1, 2, 3), keepdims=True) - jnp.square(offset), 0)
+        self._average(self.mean, origin + offset)
+        self._average(self.var, var * (count / (count - 1)))
+        return self._affine(groups, offset, var).reshape(images.shape)
+
+    def _average(self, running: nnx.BatchStat, groups: Float[Array, "groups 1 1 1 channels"]) -> None:
+        new = lax.stop_gradient(groups.mean((0, 1, 2, 3)))
+        running[...] = self.momentum * running[...] + (1 - self.momentum) * new
+
+    def _affine(self, images: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
+        factor = self.scale[...] * lax.rsqrt(var + self.epsilon)
+        return (_wide(images) * factor + (self.bias[...] - mean * factor)).astype(self.dtype)
+
+
+def _wide(images: jax.Array) -> jax.Array:
+    """In float32, or wider where they are."""
+    return images.astype(jnp.promote_types(images.dtype, jnp.float32))
