@@ -1,13 +1,11 @@
 """The convolution against its closed form."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from resnet_jax import Conv
-from resnet_jax.models.convolution import convolve
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
@@ -49,34 +47,3 @@ def test_a_convolution_in_bfloat16_keeps_its_kernel_in_float32():
     conv = Conv(4, 6, 3, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     assert conv(jnp.asarray(draw(1, 5, 5, 4))).dtype == jnp.bfloat16
     assert conv.kernel.dtype == jnp.float32
-
-
-@pytest.mark.parametrize("image_size", [3, 9, 18])  # a matrix product, one piece, tiles that don't divide the output
-@pytest.mark.parametrize("kernel_size, stride", [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
-def test_the_gradients_are_those_of_autodiff_in_float64(image_size, kernel_size, stride):
-    padding = ((kernel_size // 2, kernel_size // 2),) * 2
-
-    def reference(images, kernel):
-        return jax.lax.conv_general_dilated(
-            images, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-
-    with jax.enable_x64(True):
-        images = jnp.asarray(draw(2, image_size, image_size, 4), jnp.float64)
-        kernel = jnp.asarray(draw(kernel_size, kernel_size, 4, 6, seed=1), jnp.float64)
-
-        def gradients(function):
-            return jax.grad(lambda *args: jnp.sin(function(*args)).sum(), (0, 1))(images, kernel)
-
-        got = gradients(lambda images, kernel: convolve(images, kernel, stride))
-        for ours, theirs in zip(got, gradients(reference), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("image_size", [3, 9, 18])
-def test_the_derivative_in_forward_mode_is_that_of_xlas_convolution(image_size):
-    images, kernel = jnp.asarray(draw(2, image_size, image_size, 4)), jnp.asarray(draw(3, 3, 4, 6))
-    tangents = jnp.asarray(draw(*images.shape, seed=1)), jnp.asarray(draw(*kernel.shape, seed=2))
-    wanted = convolve(tangents[0], kernel, 1) + convolve(images, tangents[1], 1)
-    got = jax.jvp(lambda *args: convolve(*args, 1), (images, kernel), tangents)[1]
-    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)

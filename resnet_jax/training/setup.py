@@ -28,6 +28,7 @@ from resnet_jax.errors import UsageError
 from resnet_jax.models import ARCHITECTURES
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.pretrained import load_classifier, load_torchvision
+from resnet_jax.training.compilation import LaidOut
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.sharding import place, replicated, sharded
@@ -128,7 +129,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         mean, std = _start_from(model, config.model.pretrained)
     graphdef = nnx.graphdef(model)
     program = make_program(config, graphdef, count, mean, std)
-    train_data = Resident(*place(splits["train"], replicated(mesh)))
+    dispatch, train_data = LaidOut(program.dispatch), Resident(*place(splits["train"], replicated(mesh)))
     draw = jax.jit(partial(epoch_order, count=count, batch_size=config.train.batch_size))
     key = jax.random.key(config.train.seed + 1)  # apart from the one that draws the augmentation
 
@@ -137,7 +138,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         evaluations={
             name: on_devices(splits[name], config.evaluate.batch_size, mesh) for name in splits if name != "train"
         },
-        dispatch=lambda state, metrics, order: program.dispatch(
+        dispatch=lambda state, metrics, order: dispatch(
             state, metrics, train_data, place(order, sharded(mesh, axis=1))
         ),
         order=lru_cache(maxsize=1)(lambda epoch: np.asarray(draw(key, epoch))),

@@ -1,0 +1,47 @@
+"""Compiled steps, whose state lies in memory as the compiler likes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.layout import Format, Layout
+from jax.sharding import SingleDeviceSharding
+
+from resnet_jax.training.compilation import LaidOut, compile_step
+
+
+def step(state: dict, images: jax.Array) -> tuple[dict, jax.Array]:
+    kernel = state["kernel"] + jax.random.normal(state["key"], state["kernel"].shape)
+    out = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return {"kernel": kernel, "key": jax.random.fold_in(state["key"], 1)}, out.sum()
+
+
+def start(major_to_minor: tuple[int, ...] = (0, 1, 2, 3)) -> dict:
+    kernel = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 4, 5)), jnp.float32)
+    layout = Format(Layout(major_to_minor), SingleDeviceSharding(jax.devices()[0]))
+    return {"kernel": jax.device_put(kernel, layout), "key": jax.random.key(0)}
+
+
+def test_a_laid_out_step_is_the_step():
+    images = jnp.ones((2, 6, 6, 4))
+    wanted = step(step(start(), images)[0], images)[0]["kernel"]
+    laid_out = LaidOut(step)
+    got = laid_out(laid_out(start(), images)[0], images)[0]["kernel"]
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_a_state_in_another_layout_is_taken():
+    images = jnp.ones((2, 6, 6, 4))
+    wanted = step(start(), images)[1]
+    np.testing.assert_allclose(LaidOut(step)(start((3, 0, 1, 2)), images)[1], wanted, rtol=1e-5)
+
+
+def test_each_shape_of_the_other_arguments_has_a_program_of_its_own():
+    laid_out, state = LaidOut(step), start()
+    for count in (2, 3, 2):
+        state, total = laid_out(state, jnp.ones((count, 6, 6, 4)))
+        assert np.isfinite(total)
+
+
+def test_the_compiler_returns_the_state_as_it_takes_it():
+    compiled = compile_step(step, start(), jnp.ones((2, 6, 6, 4)))
+    assert compiled.input_formats[0][0]["kernel"].layout == compiled.output_formats[0]["kernel"].layout
