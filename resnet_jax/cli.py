@@ -6,6 +6,7 @@ import absl.logging
 import tyro
 
 from resnet_jax.errors import run
+from resnet_jax.tools.benchmark import benchmark
 from resnet_jax.tools.convert import convert
 from resnet_jax.tools.doctor import doctor
 from resnet_jax.tools.evaluate import evaluate
@@ -20,6 +21,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert,
     "export": export,
     "show": show,
+    "benchmark": benchmark,
     "doctor": doctor,
 }
 

@@ -33,7 +33,7 @@ from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.sharding import place, replicated, sharded
 from resnet_jax.training.state import TrainState, create_state
-from resnet_jax.training.step import Batch, make_dispatch, make_eval_step, make_train_step
+from resnet_jax.training.step import Batch, TrainStep, make_dispatch, make_eval_step, make_train_step
 from resnet_jax.weights.torchvision import to_torchvision
 
 
@@ -42,6 +42,9 @@ class Run:
     """A run, ready to go."""
 
     dataset: Dataset
+    train_data: Resident
+    """The training images, on the devices."""
+    program: "Program"
     evaluations: dict[str, Sequence[EvalBatch]]
     """Batches on the devices by split: "test", and "val" where one is held out."""
     dispatch: Callable[[TrainState, TrainMetrics, np.ndarray], tuple[TrainState, TrainMetrics]]
@@ -71,8 +74,11 @@ def load_dataset(config: DataConfig, *, resize: int | None = None) -> Dataset:
 class Program:
     """What a run computes, apart from its arrays."""
 
+    make_batch: Callable[..., Batch]
+    """From data set, indices, key and step to augmented images and their labels."""
+    train_step: TrainStep
     dispatch: Callable[..., tuple[TrainState, TrainMetrics]]
-    """Jitted: state, metrics, data set and rows of indices to state and metrics; see `make_dispatch`."""
+    """Both of them, jitted: state, metrics, data set and rows of indices to state and metrics; see `make_dispatch`."""
     create_state: Callable[[ResNet], TrainState]
     """From a network to the state at step 0."""
     schedule: optax.Schedule
@@ -112,8 +118,9 @@ def make_program(config: Config, graphdef: nnx.GraphDef, count: int, mean: np.nd
         key = jax.random.key(config.train.seed)
         return create_state(model, optimizer, key, ema=config.train.ema_decay is not None)
 
-    dispatch = make_dispatch(train_step, _batch_maker(config, steps_per_epoch, mean, std))
-    return Program(dispatch, start, schedule, steps_per_epoch, total_steps)
+    make_batch = _batch_maker(config, steps_per_epoch, mean, std)
+    dispatch = make_dispatch(train_step, make_batch)
+    return Program(make_batch, train_step, dispatch, start, schedule, steps_per_epoch, total_steps)
 
 
 def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainState]:
@@ -135,6 +142,8 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
 
     run = Run(
         dataset=dataset,
+        train_data=train_data,
+        program=program,
         evaluations={
             name: on_devices(splits[name], config.evaluate.batch_size, mesh) for name in splits if name != "train"
         },

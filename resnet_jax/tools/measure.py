@@ -1,0 +1,59 @@
+"""Times pieces of work against each other: warm, long enough to be read off a clock, several times, alternating."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+REPEAT_SECONDS = 0.5
+"""What a repeat lasts at least, about; one step, where that takes longer."""
+
+Work = Callable[[int], int]
+"""Takes at least so many steps, waits for their results, and returns how many it took."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a step took."""
+
+    seconds: tuple[float, ...]
+    """Of one step, the mean over each repeat."""
+    steps: int
+    """In a repeat."""
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
+
+
+def measure(works: Mapping[str, Work], repeats: int) -> dict[str, Timing]:
+    """Times every piece of work `repeats` times, in turns, so that what slows the machine slows all of them.
+
+    Args:
+        works: by name.
+        repeats: 1 or more.
+    """
+    steps = {name: steps_of_a_repeat(work) for name, work in works.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            seconds[name].append(_seconds_a_step(work, steps[name])[0])
+    return {name: Timing(tuple(seconds[name]), steps[name]) for name in works}
+
+
+def steps_of_a_repeat(work: Work) -> int:
+    """The steps that last `REPEAT_SECONDS`, found by trying; the first step of all, which warms up, does not count."""
+    work(1)
+    steps = 1
+    while True:
+        each, steps = _seconds_a_step(work, steps)
+        if each * steps >= 0.8 * REPEAT_SECONDS:
+            return steps
+        steps = math.ceil(steps * min(REPEAT_SECONDS / (each * steps), 10))
+
+
+def _seconds_a_step(work: Work, steps: int) -> tuple[float, int]:
+    start = time.perf_counter()
+    taken = work(steps)
+    return (time.perf_counter() - start) / taken, taken

@@ -1,0 +1,112 @@
+"""The same network and training step in PyTorch, to be timed beside ours."""
+
+from typing import Any
+
+from resnet_jax.config import ModelConfig
+from resnet_jax.errors import UserError
+
+MOMENTUM, WEIGHT_DECAY, LEARNING_RATE = 0.9, 5e-4, 0.01
+
+
+class TorchPeer:
+    """Forward pass and training step of torchvision's network, channels last; on a GPU compiled by `torch.compile`.
+
+    Args:
+        network: architecture, stem and width.
+        num_classes: size of the logits.
+        batch_size, image_size: of the random batch.
+        dtype: "bfloat16" computes in autocast, the weights stay float32, as ours do.
+        device: "cpu" or "gpu", JAX's name of it.
+
+    The caller has asked `check`.
+    """
+
+    def __init__(
+        self, network: ModelConfig, *, num_classes: int, batch_size: int, image_size: int, dtype: str, device: str
+    ):
+        import torch
+
+        self.version, self.threads = torch.__version__, torch.get_num_threads()
+        self._torch, self._device = torch, torch.device({"cpu": "cpu", "gpu": "cuda"}[device])
+        model = make_network(network, num_classes)
+        self.parameters = sum(parameter.numel() for parameter in model.parameters())
+        model = model.to(self._device, memory_format=torch.channels_last)
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(batch_size, 3, image_size, image_size, generator=generator)
+        self._images = images.to(self._device, memory_format=torch.channels_last)
+        self._labels = torch.randint(num_classes, (batch_size,), generator=generator).to(self._device)
+        self._autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=dtype == "bfloat16")
+        groups = [
+            {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
+            {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
+        ]
+        self._optimizer = torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=MOMENTUM, nesterov=True)
+        if device == "gpu":
+            torch.backends.cudnn.benchmark = True  # tries out the convolutions' algorithms, as XLA does
+            torch.set_float32_matmul_precision("high")  # TF32, XLA's own choice for float32
+            model = torch.compile(model)
+        self._model = model
+
+    def forward(self, steps: int) -> int:
+        """Normalised images to logits, in evaluation mode."""
+        self._model.eval()
+        with self._torch.inference_mode(), self._autocast:
+            for _ in range(steps):
+                self._model(self._images)
+        return self._finished(steps)
+
+    def train(self, steps: int) -> int:
+        """Gradient of the mean cross-entropy, and SGD's step."""
+        self._model.train()
+        for _ in range(steps):
+            self._optimizer.zero_grad()
+            with self._autocast:
+                loss = self._torch.nn.functional.cross_entropy(self._model(self._images), self._labels)
+            loss.backward()
+            self._optimizer.step()
+        return self._finished(steps)
+
+    def _finished(self, steps: int) -> int:
+        if self._device.type == "cuda":
+            self._torch.cuda.synchronize()
+        return steps
+
+
+def check(device: str, devices: int) -> None:
+    """Raises a `UserError` unless PyTorch can compute on JAX's `device` ("cpu" or "gpu"; on `devices` of them)."""
+    try:
+        import torch
+        import torchvision  # noqa: F401
+    except ImportError as error:
+        remedy = "pip install 'resnet-jax[parity]'"
+        raise UserError(
+            f"--against torch: got no module {error.name}, wanted torch and torchvision: {remedy}"
+        ) from error
+    if device not in ("cpu", "gpu"):
+        raise UserError(f"--against torch: got JAX on {device}, wanted a device of PyTorch's: set JAX_PLATFORMS=cpu")
+    if device == "gpu" and devices > 1:
+        raise UserError(f"--against torch: got {devices} GPUs, wanted one: set CUDA_VISIBLE_DEVICES=0")
+    if device == "gpu" and not torch.cuda.is_available():
+        remedy = "install PyTorch with CUDA, or set JAX_PLATFORMS=cpu"
+        raise UserError(f"--against torch: got JAX on a GPU and PyTorch {torch.__version__} without one: {remedy}")
+
+
+def make_network(network: ModelConfig, num_classes: int) -> Any:
+    """torchvision's network of that name, with the stem and the width of `network`."""
+    import torchvision
+    from torch import nn
+
+    model = torchvision.models.get_model(network.arch, weights=None, num_classes=num_classes)
+    block, width = type(model.layer1[0]), network.width
+    kernel, stride = (7, 2) if network.stem == "imagenet" else (3, 1)
+    model.conv1 = nn.Conv2d(3, width, kernel, stride, kernel // 2, bias=False)
+    model.bn1 = nn.BatchNorm2d(width)
+    if network.stem == "cifar":
+        model.maxpool = nn.Identity()
+    model.inplanes = width  # from where torchvision's own method counts the channels
+    for stage, name in enumerate(("layer1", "layer2", "layer3", "layer4")):
+        blocks = len(getattr(model, name))
+        layer = model._make_layer(block, width * 2**stage, blocks, stride=1 if stage == 0 else 2)
+        setattr(model, name, layer)
+    model.fc = nn.Linear(width * 8 * block.expansion, num_classes)
+    return model
