@@ -14,12 +14,12 @@ class Chip:
     name: str
     device_kinds: tuple[str, ...]
     """What JAX calls it in `device.device_kind`."""
-    bfloat16_flops: float
+    bfloat16_flops: int
     """Dense matrix products of bfloat16, operations a second."""
     memory_bytes: int
-    memory_bandwidth: float
+    memory_bandwidth: int
     """Bytes a second."""
-    network_bandwidth: float
+    network_bandwidth: int
     """Bytes a second that one chip can send, over all of its links together."""
     source: str
 

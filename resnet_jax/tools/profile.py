@@ -43,7 +43,7 @@ def profile(folder: Path, work: Work, program: str, *, devices: int, count: int 
         steps = work(STEPS)
     newest = max(folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
     seconds = operation_seconds(jax.profiler.ProfileData.from_file(str(newest)))
-    pattern = r'^ *(?:ROOT )?%?([\w.-]+) = \(?(\w+\[[\d,]*\]).*?op_name="(?:jit\(\w+\)/)?([^"]*)"'
+    pattern = r'^ *(?:ROOT )?%?([\w.-]+) = \(?(\w+\[[\d,]*\])(?:.*?op_name="(?:jit\(\w+\)/)?([^"]*)")?'
     known = {name: (output, source) for name, output, source in re.findall(pattern, program, re.MULTILINE)}
     total = sum(seconds.values())
     return [

@@ -18,6 +18,8 @@ from resnet_jax.training.loop import steps_per_dispatch
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.setup import assemble, make_model
 from resnet_jax.training.sharding import make_mesh, place, replicated, sharded
+from resnet_jax.training.state import TrainState
+from resnet_jax.training.step import Batch
 
 IMAGES = 50_000  # as in CIFAR-10
 DATA_BYTES = 2**29  # fewer images where they are large
@@ -70,7 +72,7 @@ class Workload:
     @cached_property
     def train(self) -> Work:
         """The training step on one batch that lies on the devices."""
-        state = jax.tree.map(jnp.copy, self._state)
+        state = vars(jax.tree.map(jnp.copy, self._state))
 
         def step() -> TrainMetrics:
             nonlocal state
@@ -81,10 +83,14 @@ class Workload:
 
     @cached_property
     def train_step(self) -> Any:
-        """The compiled training step."""
-        whole = replicated(self.mesh)
-        function = jax.jit(self.run.program.train_step, donate_argnums=0, out_shardings=whole)
-        return self._compiled("train", function, self._state, self._batch)
+        """The compiled training step; its state is a dictionary, since lowering puts into it what is no array."""
+
+        def step(state: dict[str, Any], batch: Batch) -> tuple[dict[str, Any], TrainMetrics]:
+            new, metrics = self.run.program.train_step(TrainState(**state), batch)
+            return vars(new), metrics
+
+        function = jax.jit(step, donate_argnums=0, out_shardings=replicated(self.mesh))
+        return self._compiled("train", function, vars(self._state), self._batch)
 
     @cached_property
     def input(self) -> Work:
@@ -109,7 +115,7 @@ class Workload:
         return self.run.train_data, self._indices, self._state.key, self._state.step
 
     @cached_property
-    def _batch(self) -> Any:
+    def _batch(self) -> Batch:
         return self._make_batch(*self._input_arguments)
 
     def _compiled(self, name: str, function: Any, *args: Any) -> Any:
@@ -124,9 +130,8 @@ class EndToEnd:
 
     def __init__(self, workload: Workload):
         self._run, self._dispatched = workload.run, workload.dispatched
-        whole = replicated(workload.mesh)
         self._state = jax.tree.map(jnp.copy, workload._state)
-        self._metrics = jax.device_put(TrainMetrics.zero(), whole)
+        self._metrics = jax.device_put(TrainMetrics.zero(), replicated(workload.mesh))
         self._step = 0
         self.waiting_shares: list[float] = []
         """Share of the time spent waiting for the order of the images, of each call."""
