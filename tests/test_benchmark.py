@@ -23,7 +23,7 @@ from resnet_jax.tools.benchmark import benchmark
 from resnet_jax.tools.benchmark_report import print_figures
 from resnet_jax.tools.flops import Cost, cost_of
 from resnet_jax.tools.measure import measure
-from resnet_jax.tools.profile import operation_seconds
+from resnet_jax.tools.profile import described, operation_seconds
 from resnet_jax.tools.sweep import sweep
 from resnet_jax.training.setup import make_model
 from resnet_jax.training.sharding import make_mesh
@@ -177,6 +177,22 @@ def test_an_operations_time_is_without_the_operations_inside():
     names = {1: "%while.3 = (f32[]) while(...)", 2: "%fusion.7 = f32[8] fusion(...)"}
     seconds = operation_seconds(trace("/device:TPU:0", "XLA Ops", events, names))
     assert seconds == pytest.approx({"while.3": 50e-6, "fusion.7": 55e-6})
+
+
+def test_a_fusion_without_a_source_has_those_of_its_parts():
+    program = """HloModule jit_step
+%fused_computation.1 (param_0: f32[8]) -> f32[8] {
+  %param_0 = f32[8]{0} parameter(0)
+  %sine.1 = f32[8]{0} sine(%param_0), metadata={op_name="jit(step)/sin" stack_frame_id=1}
+  ROOT %cosine.1 = f32[8]{0} cosine(%sine.1), metadata={op_name="jit(step)/cos" stack_frame_id=1}
+}
+ENTRY %main (x: f32[8]) -> f32[4] {
+  %x = f32[8]{0} parameter(0), metadata={op_name="x"}
+  %loop_fusion = f32[8]{0} fusion(%x), kind=kLoop, calls=%fused_computation.1
+  ROOT %slice.2 = f32[4]{0} slice(%loop_fusion), slice={[0:4]}, metadata={op_name="jit(step)/slice"}
+}"""
+    operations = described(program)
+    assert operations["loop_fusion"] == ("f32[8]", "sin:cos") and operations["slice.2"] == ("f32[4]", "slice")
 
 
 def test_an_operation_is_known_by_its_name_where_its_kernel_has_another():

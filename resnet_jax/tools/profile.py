@@ -20,7 +20,7 @@ class Operation(NamedTuple):
     output: str
     """Type and shape of its first output, "" where the program has no such name."""
     source: str
-    """The path of the JAX operation that it comes from, likewise."""
+    """The path of the JAX operation that it comes from, likewise; of several, "one:another"."""
     seconds: float
     """A step on one device, without the operations inside."""
     share: float
@@ -43,13 +43,29 @@ def profile(folder: Path, work: Work, program: str, *, devices: int, count: int 
         steps = work(STEPS)
     newest = max(folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
     seconds = operation_seconds(jax.profiler.ProfileData.from_file(str(newest)))
-    pattern = r'^ *(?:ROOT )?%?([\w.-]+) = \(?(\w+\[[\d,]*\])(?:.*?op_name="(?:jit\(\w+\)/)?([^"]*)")?'
-    known = {name: (output, source) for name, output, source in re.findall(pattern, program, re.MULTILINE)}
+    known = described(program)
     total = sum(seconds.values())
     return [
         Operation(name, *known.get(name, ("", "")), seconds[name] / steps / devices, seconds[name] / total)
         for name in sorted(seconds, key=seconds.__getitem__, reverse=True)[:count]
     ]
+
+
+def described(program: str) -> dict[str, tuple[str, str]]:
+    """Output and source of each operation in a program's text; a fusion that has no source gets those of its parts."""
+    found: dict[str, tuple[str, str]] = {}
+    parts: dict[str, list[str]] = defaultdict(list)  # sources by computation; what is called stands above its caller
+    computation = ""
+    for line in program.splitlines():
+        if start := re.match(r"(?:ENTRY )?%?([\w.-]+) \(", line):
+            computation = start[1]
+        elif operation := re.match(r" +(?:ROOT )?%?([\w.-]+) = \(?(\w+\[[\d,]*\])", line):
+            source, called = re.search(r'op_name="jit\(\w+\)/([^"]*)"', line), re.search(r"calls=%?([\w.-]+)", line)
+            if source:
+                parts[computation].append(source[1])
+            merged = ":".join(dict.fromkeys(parts[called[1]])) if called else ""
+            found[operation[1]] = operation[2], source[1] if source else merged
+    return found
 
 
 def operation_seconds(data: Any) -> dict[str, float]:
