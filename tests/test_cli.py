@@ -199,10 +199,12 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
 def test_help_lists_every_command():
     result = command("--help")
     assert result.returncode == 0 and result.stderr == ""
-    assert all(name in result.stdout for name in ("predict", "evaluate", "convert", "export", "show", "doctor"))
+    assert all(
+        name in result.stdout for name in ("predict", "evaluate", "convert", "export", "show", "benchmark", "doctor")
+    )
 
 
-@pytest.mark.parametrize("name", ["predict", "evaluate", "convert", "export", "show", "doctor"])
+@pytest.mark.parametrize("name", ["predict", "evaluate", "convert", "export", "show", "benchmark", "doctor"])
 def test_the_help_of_a_command_has_an_example(name):
     result = command(name, "--help")
     assert result.returncode == 0 and f"Example: resnet-jax {name}" in " ".join(result.stdout.split())

@@ -74,11 +74,12 @@ def load_dataset(config: DataConfig, *, resize: int | None = None) -> Dataset:
 class Program:
     """What a run computes, apart from its arrays."""
 
-    make_batch: Callable[..., Batch]
-    """From data set, indices, key and step to augmented images and their labels."""
-    train_step: TrainStep
     dispatch: Callable[..., tuple[TrainState, TrainMetrics]]
-    """Both of them, jitted: state, metrics, data set and rows of indices to state and metrics; see `make_dispatch`."""
+    """Jitted: state, metrics, data set and rows of indices to state and metrics; see `make_dispatch`."""
+    train_step: TrainStep
+    """One step of it, from a batch that is ready."""
+    make_batch: Callable[..., Batch]
+    """What makes that batch: data set, indices, key and step to augmented images and their labels."""
     create_state: Callable[[ResNet], TrainState]
     """From a network to the state at step 0."""
     schedule: optax.Schedule
@@ -120,7 +121,7 @@ def make_program(config: Config, graphdef: nnx.GraphDef, count: int, mean: np.nd
 
     make_batch = _batch_maker(config, steps_per_epoch, mean, std)
     dispatch = make_dispatch(train_step, make_batch)
-    return Program(make_batch, train_step, dispatch, start, schedule, steps_per_epoch, total_steps)
+    return Program(dispatch, train_step, make_batch, start, schedule, steps_per_epoch, total_steps)
 
 
 def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainState]:
