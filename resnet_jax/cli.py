@@ -11,6 +11,7 @@ from resnet_jax.tools.convert import convert
 from resnet_jax.tools.doctor import doctor
 from resnet_jax.tools.evaluate import evaluate
 from resnet_jax.tools.export import export
+from resnet_jax.tools.plan import plan
 from resnet_jax.tools.predict import predict
 from resnet_jax.tools.show import show
 from resnet_jax.training.compilation import keep_compiled
@@ -22,6 +23,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "show": show,
     "benchmark": benchmark,
+    "plan": plan,
     "doctor": doctor,
 }
 

@@ -9,10 +9,11 @@ import pytest
 
 REPO = Path(__file__).parent.parent
 LEVELS = (  # the lowest first
-    *("config errors", "data models weights", "training", "pretrained"),
+    *("config errors recipe", "data models weights", "training", "pretrained"),
     *("training.setup", "training.loop training.summary", "tools", "cli __main__"),
 )
 ASSEMBLERS = (
+    "recipe",
     "pretrained",
     "training.setup",
     "training.loop",
@@ -66,7 +67,9 @@ def test_a_leaf_takes_plain_values_and_no_configuration(name):
 
 
 def test_train_py_needs_only_the_loop_and_the_configuration():
-    assert all(within(name, "config errors training.compilation training.loop") for name in imports(REPO / "train.py"))
+    assert all(
+        within(name, "config errors recipe training.compilation training.loop") for name in imports(REPO / "train.py")
+    )
 
 
 def test_the_package_imports_neither_tensorflow_nor_torch():
