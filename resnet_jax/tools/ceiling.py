@@ -1,30 +1,16 @@
-"""Whether a training step fits a machine, and the highest speed that the machine's data sheet allows it."""
+"""The highest speed of a training that a machine's data sheet allows, and what the training then takes."""
 
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import jax
-from jax.sharding import Mesh
-
+from resnet_jax.errors import UsageError
 from resnet_jax.tools.chips import Chip
-from resnet_jax.tools.compiled import Work, memory_of, tpu_memory, tpu_refusal, work_of
-from resnet_jax.tools.job import Job, lower, without_accumulation
-from resnet_jax.tools.targets import GPUS, Target, devices_of
-from resnet_jax.training.sharding import make_mesh
+from resnet_jax.tools.compiled import Work
+from resnet_jax.tools.job import Job
+from resnet_jax.tools.sizing import Compiler, largest_batch
 
-JAX_SHARE = 0.75
-"""Of a GPU's memory, which JAX takes at its start and then keeps to; XLA_PYTHON_CLIENT_MEM_FRACTION changes it."""
-
-
-@dataclass(frozen=True)
-class Needs:
-    """Memory of one step on each chip."""
-
-    memory_bytes: int
-    """At least so many, where the compiler refuses the program."""
-    fits: bool
+SUBLANES = 8
+"""Images for each chip that the largest batch is a multiple of."""
 
 
 @dataclass(frozen=True)
@@ -54,81 +40,67 @@ def seconds_of(work: Work, chip: Chip) -> Seconds:
     )
 
 
-class Compiler:
-    """Compiles steps of a job for a target, each batch size once, and says so on standard error."""
-
-    def __init__(self, job: Job, target: Target):
-        self.job, self.target = job, target
-        devices = devices_of(target)
-        self.mesh: Mesh = make_mesh(target.count, devices)
-        gpu_memory = None if target.is_tpu else GPUS[target.chip.name]["memory"]
-        self.limit_bytes = tpu_memory(devices[0]) if gpu_memory is None else int(JAX_SHARE * gpu_memory)
-        self.needs = lru_cache(self._needs)
-
-    def _compile(self, job: Job, batch_size: int, images: int) -> jax.stages.Compiled:
-        lowered = lower(job, batch_size, self.mesh, images)
-        print(f"compiling a step of {batch_size} images for {self.target.name} ...", file=sys.stderr, flush=True)
-        return lowered.compile()
-
-    def _needs(self, batch_size: int) -> Needs:
-        try:
-            memory = memory_of(self._compile(self.job, batch_size, self.job.images))
-        except jax.errors.JaxRuntimeError as error:
-            return Needs(tpu_refusal(error)[0], fits=False)
-        return Needs(memory, fits=memory <= self.limit_bytes)
-
-    def work(self, batch_size: int) -> Work:
-        """One step's work on each chip.
-
-        The data set is cut to one batch for this. Otherwise the compilers count all of it in every step: on GPUs as
-        what the gathering reads, on some TPUs as a copy, which a run makes once for its many steps in a dispatch.
-        Compilers count a loop once, so of a batch whose gradient is accumulated, one part is compiled.
-        """
-        parts = self.job.config.optimizer.accumulate
-        job, size, chips = without_accumulation(self.job), batch_size // parts, self.target.count
-        compiled = self._compile(job, size, size)
-        whole = None if self.target.is_tpu else lower(job, size, None, size).cost_analysis()
-        return work_of(compiled, whole["flops"] / chips if whole else 0.0, chips).times(parts)
-
-
-def largest_batch(needs: Callable[[int], Needs], limit: int, start: int, unit: int, cap: int) -> int | None:
-    """Finds the largest batch that fits, or nearly that.
-
-    Memory grows by nearly the same for each image, so two sizes that fit, one of at least half the memory, show where
-    it ends. That size is tried, and 5% less until it fits. A TPU's compiler may fit more yet by computing things twice.
+def figures_of(compiler: Compiler, price: float | None) -> dict[str, Any]:
+    """Everything that `plan` says; the work is that of the largest batch where the wanted one does not fit.
 
     Args:
-        needs: of a batch size.
-        limit: bytes on a chip.
-        start: the first size to try.
-        unit: what sizes are a multiple of.
-        cap: the largest size to try.
+        compiler: for the job and the target.
+        price: of a chip for an hour.
+
+    Raises:
+        UsageError: the batch does not divide among the chips.
     """
+    job, target = compiler.job, compiler.target
+    batch_size, unit = job.config.train.batch_size, _unit(job, target.count)
+    needs = compiler.needs(batch_size)
+    wide = unit * SUBLANES if job.images >= unit * SUBLANES else unit
+    largest = largest_batch(compiler.needs, compiler.limit_bytes, batch_size, wide, job.images // wide * wide)
+    counted = batch_size if needs.fits else largest
+    figures = {
+        "target": target.name,
+        "chips": target.count,
+        "arch": job.config.model.arch,
+        "width": job.config.model.width,
+        "image_size": job.image_size,
+        "classes": job.classes,
+        "images": job.images,
+        "resident": job.resident,
+        "batch_size": batch_size,
+        "fits": needs.fits,
+        "memory_bytes": needs.memory_bytes,
+        "limit_bytes": compiler.limit_bytes,
+        "largest_batch_size": largest,
+        "counted_batch_size": counted,
+    }
+    if counted is None:
+        return figures
+    work = compiler.work(counted)
+    return figures | asdict(work) | speed(job, counted, seconds_of(work, target.chip), target.count, price)
 
-    def rounded(size: float) -> int:
-        return min(max(int(size) // unit, 1) * unit, cap)
 
-    size = rounded(start)
-    while not needs(size).fits:
-        if size == unit:
-            return None
-        size = rounded(size / 2)
-    fitting = {size: needs(size).memory_bytes}
-    while len(fitting) < 2 or max(fitting.values()) < limit / 2:
-        size = max(fitting)
-        size = rounded(size / 2 if fitting[size] >= limit / 2 else size * max(2, 0.6 * limit / fitting[size]))
-        if size in fitting or not needs(size).fits:
-            break
-        fitting[size] = needs(size).memory_bytes
-    large = max(fitting)
-    size = rounded(_where(limit, fitting))
-    while size > large and not needs(size).fits:
-        size = max(rounded(0.95 * size), large)
-    return max(size, large)
+def speed(job: Job, batch_size: int, seconds: Seconds, chips: int, price: float | None) -> dict[str, Any]:
+    """What the ceiling means for the whole training; evaluation is left out."""
+    steps = job.images // batch_size * job.config.train.epochs
+    chip_hours = steps * seconds.step * chips / 3600
+    return {
+        "step_seconds": asdict(seconds),
+        "bound": seconds.bound,
+        "images_per_second_ceiling": batch_size / seconds.step,
+        "epochs": job.config.train.epochs,
+        "steps": steps,
+        "training_seconds": steps * seconds.step,
+        "chip_hours": chip_hours,
+        "cost": None if price is None else chip_hours * price,
+    }
 
 
-def _where(limit: int, fitting: dict[int, int]) -> float:
-    """Where the line through the two largest sizes reaches the limit; the largest if there is no such line."""
-    *_, small, large = min(fitting), *sorted(fitting)
-    rise = fitting[large] - fitting[small]
-    return large + (limit - fitting[large]) * (large - small) / rise if rise > 0 else large
+def _unit(job: Job, chips: int) -> int:
+    batch_size, unit = job.config.train.batch_size, chips * job.config.optimizer.accumulate
+    if batch_size % unit:
+        raise UsageError(
+            f"--batch-size: got {batch_size} for {chips} chips, wanted a multiple of {unit}, "
+            f"for example {max(batch_size // unit, 1) * unit}"
+        )
+    if batch_size > job.images:
+        raise UsageError(f"--batch-size: got {batch_size}, wanted at most the {job.images} training images")
+    return unit

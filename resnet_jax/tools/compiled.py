@@ -58,9 +58,9 @@ def work_of(compiled: jax.stages.Compiled, flops: float, devices: int) -> Work:
     """
     costs: Any = compiled.cost_analysis()
     if costs is None:
-        module = compiled.runtime_executable().hlo_modules()[0]
+        executable: Any = compiled.runtime_executable()
         client = jax.local_devices(backend="cpu")[0].client
-        costs = _jax.hlo_module_cost_analysis(client, module) | {"flops": flops}
+        costs = _jax.hlo_module_cost_analysis(client, executable.hlo_modules()[0]) | {"flops": flops}
     return Work(costs["flops"], costs["bytes accessed"], *collectives(compiled.as_text() or "", devices))
 
 

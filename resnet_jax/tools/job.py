@@ -25,6 +25,7 @@ DATA_SETS = {  # training images, pixels of a side, classes
     "mnist": (60_000, 28, 10),
     "fashion_mnist": (60_000, 28, 10),
 }
+NOTHING = (None, None, None)
 MEAN, STD = np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)  # the values do not change what is computed
 
 
@@ -47,13 +48,17 @@ def make_job(config: Config, images: int | None, image_size: int | None, classes
     Raises:
         UsageError: of this data set it is not known.
     """
-    known = DATA_SETS.get(config.data.name, (None,) * 3) if config.data.source == "tfds" and resident else (None,) * 3
-    found = (images or known[0], image_size or config.data.image_size or known[1], classes or known[2])
-    missing = [option for option, value in zip(("--images N", "--image-size PIXELS", "--classes N"), found) if not value]
-    if missing:
+    listed = resident and config.data.source == "tfds"
+    known = DATA_SETS.get(config.data.name, NOTHING) if listed else NOTHING
+    found = {
+        "--images N": images or known[0],
+        "--image-size PIXELS": image_size or config.data.image_size or known[1],
+        "--classes N": classes or known[2],
+    }
+    if missing := [option for option, value in found.items() if not value]:
         what = config.data.name if config.data.source == "tfds" else f"the folder {config.data.dir}"
         raise UsageError(f"the training images of {what} are not known here: give {' '.join(missing)}")
-    count, size, class_count = (int(value or 0) for value in found)
+    count, size, class_count = (int(value or 0) for value in found.values())
     if images is None and config.data.val_fraction is not None:
         count -= int(count * config.data.val_fraction)
     dtype = config.model.dtype or "bfloat16"  # what None is on TPU and GPU
@@ -80,11 +85,12 @@ def lower(job: Job, batch_size: int, mesh: Mesh | None, images: int) -> jax.stag
     state = _on(whole, jax.eval_shape(lambda: program.create_state(make())))
     shape = (job.image_size, job.image_size, 3)
     if not job.resident:
-        batch = Batch(ShapeDtypeStruct((batch_size, *shape), "float32"), ShapeDtypeStruct((batch_size,), "int32"))
-        return jax.jit(program.train_step, donate_argnums=0).lower(state, _on(divided, batch))
-    data = Resident(ShapeDtypeStruct((images, *shape), "uint8"), ShapeDtypeStruct((images,), "int32"))
+        batch = ShapeDtypeStruct((batch_size, *shape), "float32"), ShapeDtypeStruct((batch_size,), "int32")
+        return jax.jit(program.train_step, donate_argnums=0).lower(state, Batch(*_on(divided, batch)))
+    data = ShapeDtypeStruct((images, *shape), "uint8"), ShapeDtypeStruct((images,), "int32")
     metrics, order = jax.eval_shape(TrainMetrics.zero), ShapeDtypeStruct((1, batch_size), "int32")
-    return program.dispatch.lower(state, _on(whole, metrics), _on(whole, data), _on(rows, order))  # type: ignore[attr-defined]
+    dispatch: Any = program.dispatch
+    return dispatch.lower(state, _on(whole, metrics), Resident(*_on(whole, data)), _on(rows, order))
 
 
 def _on(sharding: Sharding | None, tree: Any) -> Any:

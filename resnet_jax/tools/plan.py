@@ -1,20 +1,21 @@
 """`resnet-jax plan`: does a training fit a machine that one does not have, and how fast can it be there at most?"""
 
 import json as json_lines
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import tyro
+from rich.console import Console
+from rich.table import Column, Table
 
 from resnet_jax.config import Architecture, Config, ModelConfig
 from resnet_jax.errors import UsageError
+from resnet_jax.tools.targets import Target, parse_target
 
-IMAGENET = {"images": 1_281_167, "image_size": 224, "classes": 1000}
-CEILING = (
-    "This is a ceiling and not a measurement: what the compiler counts, at the data sheet's rates, with arithmetic, "
-    "memory and network working all the time and at once. Evaluation, input and latency come on top."
-)
+IMAGENET_IMAGES, IMAGENET_CLASSES, IMAGENET_SIZE = 1_281_167, 1000, 224
+GIB = 2**30
 
 
 def plan(
@@ -30,114 +31,109 @@ def plan(
     price: float | None = None,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
-    """Compiles the training step for a machine that one does not have: does it fit, how fast can it be, what does it cost?
+    """Compiles a training step for a machine that one does not have: does it fit, how fast is it at most, at what cost?
 
-    Needs the extra `plan` (libtpu, and JAX's CUDA plugin), and minutes for each of three to six compilations.
+    Needs the extra `plan` (libtpu and JAX's CUDA plugin), and three to seven compilations: a minute or two each for a
+    TPU on two cores, ten seconds for a GPU.
 
     Example: resnet-jax plan --config configs/cifar10.py --target v5e:4x4
 
-    Example: resnet-jax plan --arch resnet18 --batch-size 4096 --target h100:8 --price 2.5
+    Example: resnet-jax plan --arch resnet18 --batch-size 4096 --target h100:8 --price 2.50
 
     Args:
         target: a slice of TPU chips, as v5e:4x4, v6e:2x2, v4:2x2x1, v5p:2x2x4, or GPUs of one machine, as h100, a100:8.
-        config: a recipe; its data set lies on the devices. Without one, batches come ready and --arch says of what.
-        arch: network; the stem is that for small images up to 64 pixels if there is no recipe.
+        config: a recipe, whose images lie on the devices. Without one, batches come ready and --arch says for what.
+        arch: the network; the recipe's. Without a recipe, images of up to 64 pixels get the stem for small images.
         image_size: pixels of a side; the recipe's, or 224.
         classes: the recipe's, or 1000.
         images: training images in an epoch; the recipe's, or ImageNet's 1,281,167.
-        batch_size: images in a step, over all chips; the recipe's, or 256 for each chip.
+        batch_size: images in a step, over all chips; the recipe's, or 128 for each chip.
         epochs: the recipe's, or 90.
         price: of one chip for one hour, in any currency.
         json: print one JSON object and nothing else.
 
     Raises:
-        UsageError: the batch does not divide among the chips, or too little is known of the data set.
+        UsageError: the batch does not divide among the chips, or too little is known of the images.
         UserError: the compiler is not installed.
     """
-    import jax
-
-    from resnet_jax.recipe import load_config
-    from resnet_jax.tools.ceiling import Compiler
+    from resnet_jax.tools.ceiling import figures_of
     from resnet_jax.tools.job import make_job
-    from resnet_jax.tools.targets import parse_target
+    from resnet_jax.tools.sizing import Compiler
 
-    machine = parse_target(target)
-    jax.config.update("jax_platforms", "cpu")  # the target is compiled for and not used
-    jax.config.update("jax_enable_compilation_cache", False)  # it keeps what runs here
-    resident = config is not None
-    if config is None:
-        facts = IMAGENET | {key: value for key, value in (("image_size", image_size), ("classes", classes)) if value}
-        images, image_size, classes = images or facts["images"], facts["image_size"], facts["classes"]
-        chosen = _plain(arch, image_size, batch_size or 256 * machine.count)
-    else:
-        chosen = load_config(config)
-        chosen = replace(chosen, model=replace(chosen.model, arch=arch or chosen.model.arch))
+    machine, resident = parse_target(target), config is not None
+    if not resident:
+        images, classes = images or IMAGENET_IMAGES, classes or IMAGENET_CLASSES
+        image_size, batch_size, epochs = image_size or IMAGENET_SIZE, batch_size or 128 * machine.count, epochs or 90
+    recipe = _recipe(config, arch, image_size)
     train = replace(
-        chosen.train, batch_size=batch_size or chosen.train.batch_size, epochs=epochs or chosen.train.epochs
+        recipe.train, batch_size=batch_size or recipe.train.batch_size, epochs=epochs or recipe.train.epochs
     )
-    job = make_job(replace(chosen, train=train), images, image_size, classes, resident=resident)
+    job = make_job(replace(recipe, train=train), images, image_size, classes, resident=resident)
+    jax.config.update("jax_platforms", "cpu")  # the target is compiled for, not used
+    jax.config.update("jax_enable_compilation_cache", False)  # it is for what runs here
     figures = figures_of(Compiler(job, machine), price)
     if json:
         print(json_lines.dumps(figures))
     else:
-        _print(figures)
+        _print(figures, machine)
 
 
-def _plain(arch: Architecture | None, image_size: int, batch_size: int) -> Config:
-    if arch is None:
-        raise UsageError("--config: got nothing, wanted a recipe, or --arch with --image-size, --classes, --batch-size")
-    base = Config(model=ModelConfig(arch=arch, stem="imagenet" if image_size > 64 else "cifar"))
-    return replace(base, train=replace(base.train, batch_size=batch_size, epochs=90))
+def _recipe(path: Path | None, arch: Architecture | None, image_size: int | None) -> Config:
+    from resnet_jax.recipe import load_config
+
+    if path is not None:
+        recipe = load_config(path)
+        return recipe if arch is None else replace(recipe, model=replace(recipe.model, arch=arch))
+    if arch is None or image_size is None:
+        raise UsageError("--config: got nothing, wanted a recipe, or else --arch resnet18 or another network")
+    return Config(model=ModelConfig(arch=arch, stem="imagenet" if image_size > 64 else "cifar"))
 
 
-def figures_of(compiler: Any, price: float | None) -> dict[str, Any]:
-    """Everything that `plan` prints."""
-    from resnet_jax.tools.ceiling import largest_batch, seconds_of
-
-    job, machine = compiler.job, compiler.target
-    unit, batch_size = machine.count * job.config.optimizer.accumulate, job.config.train.batch_size
-    if batch_size % unit:
-        near = max(batch_size // unit, 1) * unit
-        raise UsageError(
-            f"--batch-size: got {batch_size} for {machine.count} chips, wanted a multiple of {unit}, for example {near}"
-        )
-    needs = compiler.needs(batch_size)
-    eighths = unit * 8 if job.images >= unit * 8 else unit
-    largest = largest_batch(compiler.needs, compiler.limit_bytes, batch_size, eighths, job.images // eighths * eighths)
-    figures = {
-        "target": machine.name,
-        "chips": machine.count,
-        "arch": job.config.model.arch,
-        "image_size": job.image_size,
-        "classes": job.classes,
-        "images_on_devices": job.resident,
-        "batch_size": batch_size,
-        "fits": needs.fits,
-        "memory_bytes": needs.memory_bytes,
-        "limit_bytes": compiler.limit_bytes,
-        "largest_batch_size": largest,
-    }
-    counted = batch_size if needs.fits else largest
-    if counted is None:
-        return figures
-    work = compiler.work(counted)
-    seconds = seconds_of(work, machine.chip)
-    steps = job.images // counted * job.config.train.epochs
-    hours = steps * seconds.step * machine.count / 3600
-    return figures | {
-        "counted_batch_size": counted,
-        **asdict(work),
-        "seconds": asdict(seconds),
-        "bound": seconds.bound,
-        "images_per_second": counted / seconds.step,
-        "epochs": job.config.train.epochs,
-        "steps": steps,
-        "training_seconds": steps * seconds.step,
-        "chip_hours": hours,
-        "price": None if price is None else hours * price,
-        "note": CEILING,
-    }
+def _print(figures: dict[str, Any], target: Target) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    chip, chips, pixels = target.chip, target.count, figures["image_size"]
+    console.print(
+        f"{figures['arch']} for {figures['classes']} classes at {pixels}x{pixels} pixels on {chips} x {chip.name}, "
+        + (f"its {figures['images']:,} images on every chip" if figures["resident"] else "batches coming ready")
+    )
+    console.print(memory_sentence(figures, target))
+    if figures["counted_batch_size"] is None:
+        return
+    seconds = figures["step_seconds"]
+    table = Table(Column("a step, each chip"), Column("needs", justify="right"), "at", Column("takes", justify="right"))
+    for name, need, rate in (
+        ("arithmetic", f"{figures['flops'] / 1e9:,.1f} GFLOP", f"{chip.bfloat16_flops / 1e12:,.0f} TFLOP/s"),
+        ("memory", f"{figures['bytes_accessed'] / 1e6:,.1f} MB", f"{chip.memory_bandwidth / 1e9:,.0f} GB/s"),
+        ("network", f"{figures['sent_bytes'] / 1e6:,.1f} MB sent", f"{chip.network_bandwidth / 1e9:,.0f} GB/s"),
+    ):
+        table.add_row(name, need, rate, f"{seconds[name] * 1e3:,.3f} ms")
+    console.print(table)
+    for line in ceiling_sentences(figures, target):
+        console.print(line)
 
 
-def _print(figures: dict[str, Any]) -> None:
-    print(json_lines.dumps(figures, indent=1))
+def memory_sentence(figures: dict[str, Any], target: Target) -> str:
+    """Whether the batch fits, and which would."""
+    verdict = (
+        f"A batch of {figures['batch_size']:,} {'fits' if figures['fits'] else 'does not fit'}: "
+        f"{'' if figures['fits'] else 'at least '}{figures['memory_bytes'] / GIB:,.2f} GiB on each chip, "
+        f"of {figures['limit_bytes'] / GIB:,.2f} GiB "
+        + ("that programs may use" if target.is_tpu else "that JAX takes by default, 75% of a GPU's memory")
+    )
+    largest = figures["largest_batch_size"]
+    return verdict + (". No batch fits." if largest is None else f". The largest that fits is near {largest:,}.")
+
+
+def ceiling_sentences(figures: dict[str, Any], target: Target) -> list[str]:
+    """What the figures come to, and what they are not."""
+    cost = "" if figures["cost"] is None else f", which cost {figures['cost']:,.2f}"
+    return [
+        f"With batches of {figures['counted_batch_size']:,}: at most {figures['images_per_second_ceiling']:,.0f} "
+        f"images/s, bound by {figures['bound']}. {figures['epochs']} epochs ({figures['steps']:,} steps) take at least "
+        f"{figures['training_seconds'] / 60:,.1f} minutes: {figures['chip_hours']:,.2f} chip-hours{cost}.",
+        f"In a step the chips exchange {figures['collective_bytes'] / 1e6:,.1f} MB each in {figures['collectives']} "
+        "operations, whose latency is not counted.",
+        *([] if target.is_tpu else ["The arithmetic is that before optimisation, as cuDNN's share is not counted."]),
+        "This is a ceiling and not a measurement: the compiler's counts at the data sheet's rates, with arithmetic, "
+        "memory and network busy all the time and at once. Evaluation and what feeds the images come on top.",
+    ]

@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import jax
 from jax.experimental.topologies import get_topology_desc
@@ -22,6 +23,7 @@ TPU_ENVIRONMENT = {  # without these libtpu asks the network which machine it is
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any known one: the topology's name decides
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
+    "TPU_LOG_DIR": "disabled",
 }
 GPU_DESCRIPTION = """
 gpu_device_info {{
@@ -36,7 +38,9 @@ platform_name: "CUDA"
 dnn_version_info {{ major: 9 minor: 10 }}
 device_description_str: "{name}"
 """
-GPUS = {  # NVIDIA's data sheets and tuning guides; the same figures as in openxla/xla, target_config/specs
+GPUS: dict[
+    str, dict[str, Any]
+] = {  # NVIDIA's data sheets and tuning guides; the same figures as in openxla/xla, target_config/specs
     "a100": {
         **{"cores": 108, "fpus": 64, "clock": 1.41, "major": 8, "shared": 167936, "shared_optin": 166912},
         **{"l2": 41943040, "memory": 42331013120, "bandwidth": 1555200000000},
@@ -64,6 +68,11 @@ class Target:
     @property
     def is_tpu(self) -> bool:
         return self.chip.name in AXES
+
+    @property
+    def gpu_memory_bytes(self) -> int:
+        """What the driver says, a little less than the data sheet."""
+        return GPUS[self.chip.name]["memory"]
 
 
 def parse_target(text: str) -> Target:
@@ -110,9 +119,7 @@ def _tpus(target: Target) -> list[jax.Device]:
     if find_spec("libtpu") is None:
         raise UserError(f"to compile for {target.name} takes libtpu: {REMEDY}")
     os.environ.update(TPU_ENVIRONMENT)
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if target.count == 1 else {}
     if target.chip.name == "v4":
         options["chip_config_name"] = "megacore"  # one device a chip, as JAX on a v4 has it
-    if target.count == 1:
-        options["chips_per_host_bounds"] = (1, 1, 1)
     return list(get_topology_desc(target.name, "tpu", **options).devices)

@@ -1,0 +1,228 @@
+"""Planning for machines that are not here: targets, compilers' figures, ceilings, and the command."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import PartitionSpec
+
+from resnet_jax.config import Config, DataConfig, ModelConfig, TrainConfig
+from resnet_jax.data.resident import Resident
+from resnet_jax.errors import UsageError, UserError
+from resnet_jax.tools.ceiling import Seconds, seconds_of, speed
+from resnet_jax.tools.chips import CHIPS
+from resnet_jax.tools.compiled import Work, collectives, size_of, tpu_refusal, work_of
+from resnet_jax.tools.job import make_job
+from resnet_jax.tools.sizing import Compiler, Needs, largest_batch
+from resnet_jax.tools.targets import devices_of, parse_target
+from resnet_jax.training.metrics import TrainMetrics
+from resnet_jax.training.setup import make_model, make_program
+from resnet_jax.training.sharding import make_mesh, replicated, sharded
+
+REAL = pytest.mark.skipif(find_spec("libtpu") is None, reason="needs libtpu (the extra plan)")
+CUDA = pytest.mark.skipif(find_spec("jax_cuda13_plugin") is None, reason="needs the CUDA plugin (the extra plan)")
+V5E = next(chip for chip in CHIPS if chip.name == "v5e")
+JOB = make_job(Config(data=DataConfig(name="cifar10"), train=TrainConfig(epochs=2)), None, None, None, resident=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "count"),
+    [
+        *(("v5e:4x4", "v5e", 16), ("v6e:1x1", "v6e", 1), ("v4:2x2x1", "v4", 4), ("v5p:2x2x4", "v5p", 16)),
+        *(("h100", "h100", 1), ("H100:8", "h100", 8), ("a100:2", "a100", 2)),
+    ],
+)
+def test_a_target_is_a_chip_and_their_number(text, kind, count):
+    target = parse_target(text)
+    assert (target.chip.name, target.count) == (kind, count)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["v5e", "v5e:", "v5e:4", "v5e:2x2x2", "v4:2x2", "v5e:3x4", "v5e:2x1", "v5e:0x2", "h100:16", "h100:2x2", "z9"],
+)
+def test_a_machine_that_is_not_made_is_refused_with_one_that_is(text):
+    with pytest.raises(UsageError, match=f"--target: got {text}, wanted .*"):
+        parse_target(text)
+
+
+@pytest.fixture(scope="module")
+def summed():
+    """A program of eight devices that all-reduces 1000 and 24 floats, gathers 16 each and permutes 5 each."""
+    mesh = make_mesh(8)
+
+    def body(x, y, z, w):
+        gathered = jax.lax.all_gather(z, "data", tiled=True)
+        moved = jax.lax.ppermute(w, "data", [(i, (i + 1) % 8) for i in range(8)])
+        return jax.lax.psum(x, "data"), jax.lax.psum(y, "data"), gathered, moved
+
+    split, whole = PartitionSpec("data"), PartitionSpec()
+    program = jax.shard_map(body, mesh=mesh, in_specs=split, out_specs=(whole, whole, whole, split), check_vma=False)
+    shapes = [jax.ShapeDtypeStruct((8 * n,), jnp.float32) for n in (1000, 24, 16, 5)]
+    return jax.jit(program).lower(*shapes).compile()
+
+
+def test_bytes_between_the_chips_are_those_of_the_operands(summed):
+    count, operand_bytes, sent_bytes = collectives(summed.as_text(), 8)
+    assert count in (3, 4)  # the compiler may combine the two sums
+    assert operand_bytes == 4 * (1000 + 24 + 16 + 5)
+    assert sent_bytes == pytest.approx(4 * (2 * 7 / 8 * 1024 + 7 * 16 + 5))
+
+
+def test_work_is_the_compilers_count(summed):
+    costs, work = summed.cost_analysis(), work_of(summed, 0.0, 8)
+    assert (work.flops, work.bytes_accessed) == (costs["flops"], costs["bytes accessed"])
+
+
+def test_an_operation_in_two_halves_counts_once():
+    text = """
+      %x = bf16[8,128]{1,0:T(8,128)(2,1)S(1)} fusion(%p), kind=kLoop
+      %start = (bf16[8,128]{1,0}, bf16[32,128]{1,0}) all-gather-start(%x), dimensions={0}
+      %done = bf16[32,128]{1,0} all-gather-done(%start)
+      ROOT %sum = (bf16[8,128]{1,0:T(8,128)(2,1)}, bf16[8,128]{1,0}) all-reduce(%x, %x), to_apply=%add
+    """
+    assert collectives(text, 4) == (2, 3 * 2048, 3 * 2048 + 2 * 3 / 4 * 4096)
+
+
+@pytest.mark.parametrize(
+    ("type", "size"),
+    [("f32[]", 4), ("pred[7]{0}", 7), ("(bf16[2,3]{1,0:T(8,128)}, u32[5]{0})", 32), ("f8e4m3fn[9]", 9)],
+)
+def test_the_size_of_a_type_is_without_padding(type, size):
+    assert size_of(type) == size
+
+
+def test_a_refusal_says_what_is_needed_and_what_there_is():
+    full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: in memory space hbm. Used 21.95G of 15.75G hbm. Exceeded")
+    early = jax.errors.JaxRuntimeError(
+        "the total memory required for HLO temporaries (1.50T) exceeds available HBM (15.75G)."
+    )
+    assert tpu_refusal(full) == (round(21.95 * 2**30), round(15.75 * 2**30))
+    assert tpu_refusal(early) == (round(1.5 * 2**40), round(15.75 * 2**30))
+
+
+def test_another_error_of_the_compiler_stays_an_error():
+    with pytest.raises(jax.errors.JaxRuntimeError, match="vmem"):
+        tpu_refusal(jax.errors.JaxRuntimeError("Used 32.42M of 16.00M vmem"))
+
+
+def test_each_part_of_a_chip_takes_its_work_over_its_rate():
+    work = Work(197e12, 819e9 / 2, 3, 1, 200e9 / 4)
+    assert seconds_of(work, V5E) == Seconds(arithmetic=1.0, memory=0.5, network=0.25)
+
+
+def test_the_slowest_part_bounds_the_step():
+    seconds = Seconds(arithmetic=1.0, memory=4.0, network=2.0)
+    assert (seconds.step, seconds.bound) == (4.0, "memory")
+
+
+def test_the_training_takes_its_full_batches_times_the_step():
+    figures = speed(JOB, 500, Seconds(0.1, 0.2, 0.0), 4, 3.0)
+    assert figures["steps"] == 200 and figures["images_per_second_ceiling"] == 2500
+    assert figures["training_seconds"] == pytest.approx(40)
+    assert figures["chip_hours"] == pytest.approx(4 * 40 / 3600) and figures["cost"] == pytest.approx(3 * 4 * 40 / 3600)
+
+
+def fake_needs(fixed: int, each: int, limit: int, tried: list[int]):
+    def needs(size: int) -> Needs:
+        tried.append(size)
+        return Needs(fixed + each * size, fixed + each * size <= limit)
+
+    return needs
+
+
+@pytest.mark.parametrize("start", [8, 800, 4000])
+def test_the_largest_batch_is_where_the_memory_ends(start):
+    tried: list[int] = []
+    assert largest_batch(fake_needs(1000, 10, 20_000, tried), 20_000, start, 8, 10**6) == 1896
+    assert len(set(tried)) <= 5
+
+
+def test_the_largest_batch_is_the_data_set_where_that_fits():
+    assert largest_batch(fake_needs(1000, 10, 20_000, []), 20_000, 8, 8, 1000) == 1000
+
+
+def test_no_batch_fits_where_one_image_a_chip_does_not():
+    assert largest_batch(fake_needs(30_000, 10, 20_000, []), 20_000, 64, 8, 1000) is None
+
+
+def test_a_known_data_set_needs_no_more_words():
+    held_out = replace(JOB.config, data=DataConfig(name="fashion_mnist", val_fraction=1 / 12))
+    job = make_job(held_out, None, None, None, resident=True)
+    assert (job.images, job.image_size, job.classes, job.config.model.dtype) == (55_000, 28, 10, "bfloat16")
+
+
+def test_an_unknown_data_set_names_what_is_missing():
+    config = Config(data=DataConfig(name="pets", image_size=224))
+    with pytest.raises(UsageError, match="images of pets are not known here: give --images N --classes N"):
+        make_job(config, None, None, None, resident=True)
+
+
+@pytest.mark.skipif(find_spec("libtpu") is not None, reason="libtpu is installed")
+def test_a_missing_compiler_names_the_extra():
+    with pytest.raises(UserError, match=r"pip install 'resnet-jax\[plan\]'"):
+        devices_of(parse_target("v5e:2x2"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--target", "v5e:5x5", "--arch", "resnet18"), "--target: got v5e:5x5"),
+        (("--target", "v5e:4x4"), "or else --arch"),
+        (("--target", "v5e:4x4", "--config", "none.py"), "there is no Python file none.py"),
+        (("--target", "v5e:4x4", "--config", "configs/finetune.py"), "give --images N --classes N"),
+    ],
+)
+def test_a_mistake_is_one_message(arguments, message):
+    result = subprocess.run(
+        [sys.executable, "-m", "resnet_jax", "plan", *arguments], env=os.environ, capture_output=True, text=True
+    )
+    assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
+
+
+def by_hand(width: int, batch_size: int, images: int, target: str) -> jax.stages.Compiled:
+    """The training step of CIFAR-10 compiled without `plan`."""
+    config = Config(
+        model=ModelConfig(width=width, dtype="bfloat16"), train=TrainConfig(epochs=2, batch_size=batch_size)
+    )
+    mesh = make_mesh(batch_size, devices_of(parse_target(target)))
+    model = nnx.eval_shape(lambda: make_model(config, 10))
+    program = make_program(config, nnx.graphdef(model), 50_000, np.full(3, 0.5, np.float32), np.ones(3, np.float32))
+    state = jax.eval_shape(lambda: program.create_state(make_model(config, 10)))
+    data = Resident(jnp.zeros((images, 32, 32, 3), jnp.uint8), jnp.zeros(images, jnp.int32))
+    whole, rows = replicated(mesh), sharded(mesh, axis=1)
+
+    def shapes(tree, sharding):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+    arguments = shapes((state, TrainMetrics.zero(), data), whole)
+    return program.dispatch.lower(*arguments, shapes(jnp.zeros((1, batch_size), jnp.int32), rows)).compile()
+
+
+def narrow(**model) -> Config:
+    return replace(JOB.config, model=ModelConfig(width=4, **model), train=TrainConfig(epochs=2, batch_size=64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [pytest.param("v5e:2x2", marks=REAL), pytest.param("h100:8", marks=CUDA)])
+def test_the_figures_are_the_compilers_when_asked_by_hand(target):
+    compiler = Compiler(make_job(narrow(), None, None, None, resident=True), parse_target(target))
+    memory = by_hand(4, 64, 50_000, target).memory_analysis()
+    assert compiler.needs(64).memory_bytes == (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+    compiled, work = by_hand(4, 64, 64, target), compiler.work(64)
+    costs = compiled.cost_analysis()
+    if costs is not None:  # of a TPU's compiler
+        assert (work.flops, work.bytes_accessed) == (costs["flops"], costs["bytes accessed"])
+    assert work.collectives == compiled.as_text().count(" all-reduce(") + compiled.as_text().count(" all-reduce-start(")
