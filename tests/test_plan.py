@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,8 @@ from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.setup import make_model, make_program
 from resnet_jax.training.sharding import make_mesh, replicated, sharded
 
+REPO = Path(__file__).parent.parent
+COMMAND, ENV = [sys.executable, "-m", "resnet_jax", "plan"], os.environ | {"COLUMNS": "100"}
 REAL = pytest.mark.skipif(find_spec("libtpu") is None, reason="needs libtpu (the extra plan)")
 CUDA = pytest.mark.skipif(find_spec("jax_cuda13_plugin") is None, reason="needs the CUDA plugin (the extra plan)")
 V5E = next(chip for chip in CHIPS if chip.name == "v5e")
@@ -176,14 +179,17 @@ def test_a_missing_compiler_names_the_extra():
     [
         (("--target", "v5e:5x5", "--arch", "resnet18"), "--target: got v5e:5x5"),
         (("--target", "v5e:4x4"), "or else --arch"),
+        (
+            ("--target", "v5e:4x4", "--arch", "resnet18", "--batch-size", "100"),
+            "wanted a multiple of 16, for example 96",
+        ),
+        (("--target", "h100:8", "--config", "configs/digits.py", "--batch-size", "1600"), "at most the 1437 training"),
         (("--target", "v5e:4x4", "--config", "none.py"), "there is no Python file none.py"),
         (("--target", "v5e:4x4", "--config", "configs/finetune.py"), "give --images N --classes N"),
     ],
 )
 def test_a_mistake_is_one_message(arguments, message):
-    result = subprocess.run(
-        [sys.executable, "-m", "resnet_jax", "plan", *arguments], env=os.environ, capture_output=True, text=True
-    )
+    result = subprocess.run([*COMMAND, *arguments], cwd=REPO, env=ENV, capture_output=True, text=True)
     assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
 
 

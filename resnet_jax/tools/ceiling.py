@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from resnet_jax.errors import UsageError
 from resnet_jax.tools.chips import Chip
 from resnet_jax.tools.compiled import Work
 from resnet_jax.tools.job import Job
@@ -46,12 +45,9 @@ def figures_of(compiler: Compiler, price: float | None) -> dict[str, Any]:
     Args:
         compiler: for the job and the target.
         price: of a chip for an hour.
-
-    Raises:
-        UsageError: the batch does not divide among the chips.
     """
     job, target = compiler.job, compiler.target
-    batch_size, unit = job.config.train.batch_size, _unit(job, target.count)
+    batch_size, unit = job.config.train.batch_size, compiler.unit
     needs = compiler.needs(batch_size)
     wide = unit * SUBLANES if job.images >= unit * SUBLANES else unit
     largest = largest_batch(compiler.needs, compiler.limit_bytes, batch_size, wide, job.images // wide * wide)
@@ -92,15 +88,3 @@ def speed(job: Job, batch_size: int, seconds: Seconds, chips: int, price: float 
         "chip_hours": chip_hours,
         "cost": None if price is None else chip_hours * price,
     }
-
-
-def _unit(job: Job, chips: int) -> int:
-    batch_size, unit = job.config.train.batch_size, chips * job.config.optimizer.accumulate
-    if batch_size % unit:
-        raise UsageError(
-            f"--batch-size: got {batch_size} for {chips} chips, wanted a multiple of {unit}, "
-            f"for example {max(batch_size // unit, 1) * unit}"
-        )
-    if batch_size > job.images:
-        raise UsageError(f"--batch-size: got {batch_size}, wanted at most the {job.images} training images")
-    return unit

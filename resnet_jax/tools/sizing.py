@@ -8,7 +8,7 @@ from functools import lru_cache
 import jax
 
 from resnet_jax.tools.compiled import Work, memory_of, tpu_memory, tpu_refusal, work_of
-from resnet_jax.tools.job import Job, lower, without_accumulation
+from resnet_jax.tools.job import Job, batch_unit, lower, without_accumulation
 from resnet_jax.tools.targets import Target, devices_of
 from resnet_jax.training.sharding import make_mesh
 
@@ -26,10 +26,17 @@ class Needs:
 
 
 class Compiler:
-    """Compiles steps of a job for a target, each once, and says so on standard error."""
+    """Compiles steps of a job for a target, each once, and says so on standard error.
+
+    Raises:
+        UsageError: the job's batch does not divide among the chips.
+        UserError: the compiler is not installed.
+    """
 
     def __init__(self, job: Job, target: Target):
         self.job, self.target = job, target
+        self.unit = batch_unit(job, target.count)
+        """What a batch is a multiple of."""
         devices = devices_of(target)
         self.mesh = make_mesh(target.count, devices)
         self.limit_bytes = tpu_memory(devices[0]) if target.is_tpu else int(JAX_SHARE * target.gpu_memory_bytes)
