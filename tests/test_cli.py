@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from resnet_jax.cli import COMMANDS
 from resnet_jax.config import Config, DataConfig, EvaluateConfig, ModelConfig, OptimizerConfig, TrainConfig
 from resnet_jax.errors import UserError
 from resnet_jax.pretrained import load_classifier, save_pretrained
@@ -199,12 +200,10 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
 def test_help_lists_every_command():
     result = command("--help")
     assert result.returncode == 0 and result.stderr == ""
-    assert all(
-        name in result.stdout for name in ("predict", "evaluate", "convert", "export", "show", "benchmark", "doctor")
-    )
+    assert all(name in result.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("name", ["predict", "evaluate", "convert", "export", "show", "benchmark", "doctor"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_has_an_example(name):
     result = command(name, "--help")
     assert result.returncode == 0 and f"Example: resnet-jax {name}" in " ".join(result.stdout.split())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import jaxtyping
 import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec
@@ -20,7 +20,7 @@ from resnet_jax.errors import UsageError, UserError
 from resnet_jax.tools.ceiling import Seconds, seconds_of, speed
 from resnet_jax.tools.chips import CHIPS
 from resnet_jax.tools.compiled import Work, collectives, size_of, tpu_refusal, work_of
-from resnet_jax.tools.job import make_job
+from resnet_jax.tools.job import MEAN, STD, lower, make_job
 from resnet_jax.tools.sizing import Compiler, Needs, largest_batch
 from resnet_jax.tools.targets import devices_of, parse_target
 from resnet_jax.training.metrics import TrainMetrics
@@ -29,8 +29,13 @@ from resnet_jax.training.sharding import make_mesh, replicated, sharded
 
 REPO = Path(__file__).parent.parent
 COMMAND, ENV = [sys.executable, "-m", "resnet_jax", "plan"], os.environ | {"COLUMNS": "100"}
-REAL = pytest.mark.skipif(find_spec("libtpu") is None, reason="needs libtpu (the extra plan)")
-CUDA = pytest.mark.skipif(find_spec("jax_cuda13_plugin") is None, reason="needs the CUDA plugin (the extra plan)")
+QUIET = (
+    jax.config.jax_platforms == "cpu"
+)  # else JAX starts, and gives up, the plugins of the machines that are not here
+TPU = pytest.mark.skipif(not (QUIET and find_spec("libtpu")), reason="needs the extra plan, JAX_PLATFORMS=cpu")
+CUDA = pytest.mark.skipif(
+    not (QUIET and find_spec("jax_cuda13_plugin")), reason="needs the extra plan, JAX_PLATFORMS=cpu"
+)
 V5E = next(chip for chip in CHIPS if chip.name == "v5e")
 JOB = make_job(Config(data=DataConfig(name="cifar10"), train=TrainConfig(epochs=2)), None, None, None, resident=True)
 
@@ -193,6 +198,20 @@ def test_a_mistake_is_one_message(arguments, message):
     assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
 
 
+@pytest.fixture
+def unchecked():
+    """Shapes stand for arrays in a state here, which the run-time checks of its fields would refuse."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_resident_and_ready_batches_are_trained_on_with_the_same_arithmetic(unchecked):
+    job = make_job(narrow(), None, None, None, resident=True)
+    resident, ready = (lower(replace(job, resident=it), 64, None, 64).cost_analysis()["flops"] for it in (True, False))
+    assert resident == pytest.approx(ready, rel=0.02)
+
+
 def by_hand(width: int, batch_size: int, images: int, target: str) -> jax.stages.Compiled:
     """The training step of CIFAR-10 compiled without `plan`."""
     config = Config(
@@ -200,7 +219,7 @@ def by_hand(width: int, batch_size: int, images: int, target: str) -> jax.stages
     )
     mesh = make_mesh(batch_size, devices_of(parse_target(target)))
     model = nnx.eval_shape(lambda: make_model(config, 10))
-    program = make_program(config, nnx.graphdef(model), 50_000, np.full(3, 0.5, np.float32), np.ones(3, np.float32))
+    program = make_program(config, nnx.graphdef(model), 50_000, MEAN, STD)
     state = jax.eval_shape(lambda: program.create_state(make_model(config, 10)))
     data = Resident(jnp.zeros((images, 32, 32, 3), jnp.uint8), jnp.zeros(images, jnp.int32))
     whole, rows = replicated(mesh), sharded(mesh, axis=1)
@@ -217,8 +236,8 @@ def narrow(**model) -> Config:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", [pytest.param("v5e:2x2", marks=REAL), pytest.param("h100:8", marks=CUDA)])
-def test_the_figures_are_the_compilers_when_asked_by_hand(target):
+@pytest.mark.parametrize("target", [pytest.param("v5e:2x2", marks=TPU), pytest.param("h100:8", marks=CUDA)])
+def test_the_figures_are_the_compilers_when_asked_by_hand(target, unchecked):
     compiler = Compiler(make_job(narrow(), None, None, None, resident=True), parse_target(target))
     memory = by_hand(4, 64, 50_000, target).memory_analysis()
     assert compiler.needs(64).memory_bytes == (
@@ -232,3 +251,26 @@ def test_the_figures_are_the_compilers_when_asked_by_hand(target):
     if costs is not None:  # of a TPU's compiler
         assert (work.flops, work.bytes_accessed) == (costs["flops"], costs["bytes accessed"])
     assert work.collectives == compiled.as_text().count(" all-reduce(") + compiled.as_text().count(" all-reduce-start(")
+
+
+def ready_batches(target: str) -> Compiler:
+    config = Config(model=ModelConfig(width=4, stem="imagenet"))
+    return Compiler(make_job(config, 10**7, 64, 10, resident=False), parse_target(target))
+
+
+@pytest.mark.slow
+@TPU
+def test_a_batch_below_a_tpus_limit_fits_and_one_above_does_not(unchecked):
+    compiler = ready_batches("v5e:1x1")
+    assert compiler.limit_bytes == round(15.75 * 2**30)
+    assert compiler.needs(163_840).fits and compiler.needs(163_840).memory_bytes > 0.9 * compiler.limit_bytes
+    assert not compiler.needs(196_608).fits and compiler.needs(196_608).memory_bytes < 1.1 * compiler.limit_bytes
+
+
+@pytest.mark.slow
+@CUDA
+def test_the_largest_batch_nearly_fills_a_gpu_and_eight_times_as_much_does_not_fit(unchecked):
+    compiler = ready_batches("h100")
+    largest = largest_batch(compiler.needs, compiler.limit_bytes, 1024, 8, 10**7)
+    assert compiler.needs(largest).fits and compiler.needs(largest).memory_bytes > 0.9 * compiler.limit_bytes
+    assert not compiler.needs(8 * largest).fits

@@ -74,7 +74,7 @@ def largest_batch(needs: Callable[[int], Needs], limit: int, start: int, unit: i
     """Finds the largest batch that fits, or nearly that.
 
     Memory grows by nearly the same for each image, so two sizes that fit, one of at least half the memory, show where
-    it ends. That size is tried, and 5% less until it fits. A TPU's compiler may fit more yet by computing things twice.
+    it ends. That size is tried, and 5% less until it fits. Compilers may fit more yet, by computing things twice.
 
     Args:
         needs: of a batch size.
