@@ -6,7 +6,8 @@ import numpy as np
 from jax.experimental.layout import Format, Layout
 from jax.sharding import SingleDeviceSharding
 
-from resnet_jax.training.compilation import LaidOut, compile_step
+from resnet_jax.training import compilation
+from resnet_jax.training.compilation import LaidOut
 
 
 def step(state: dict, images: jax.Array) -> tuple[dict, jax.Array]:
@@ -43,5 +44,12 @@ def test_each_shape_of_the_other_arguments_has_a_program_of_its_own():
 
 
 def test_the_compiler_returns_the_state_as_it_takes_it():
-    compiled = compile_step(step, start(), jnp.ones((2, 6, 6, 4)))
-    assert compiled.input_formats[0][0]["kernel"].layout == compiled.output_formats[0]["kernel"].layout
+    program = LaidOut(step).compiled(start(), jnp.ones((2, 6, 6, 4)))
+    assert [each.layout for each in program.input_formats[0][0]] == [each.layout for each in program.output_formats[0]]
+
+
+def test_options_that_this_xla_does_not_know_are_left_out(monkeypatch):
+    monkeypatch.setattr(compilation, "CPU_OPTIONS", {"xla_cpu_of_tomorrow": True})
+    compilation.compiler_options.cache_clear()
+    assert compilation.compiler_options("cpu") == {}
+    compilation.compiler_options.cache_clear()

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import jaxtyping
 import pytest
 from flax import nnx
+from jax.experimental.layout import Format, Layout
 from jax.sharding import PartitionSpec
 
 from resnet_jax.config import Config, DataConfig, ModelConfig, TrainConfig
@@ -228,7 +229,15 @@ def by_hand(width: int, batch_size: int, images: int, target: str) -> jax.stages
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
     arguments = shapes((state, TrainMetrics.zero(), data), whole)
-    return program.dispatch.lower(*arguments, shapes(jnp.zeros((1, batch_size), jnp.int32), rows)).compile()
+    order = shapes(jnp.zeros((1, batch_size), jnp.int32), rows)
+    formats = jax.tree.map(lambda _: Format(Layout.AUTO, whole), state)
+    formats = replace(formats, key=whole)
+    jitted = jax.jit(
+        program.dispatch, donate_argnums=0, in_shardings=(formats, None, None, None), out_shardings=(formats, None)
+    )
+    return jitted.lower(
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state), *arguments[1:], order
+    ).compile()
 
 
 def narrow(**model) -> Config:

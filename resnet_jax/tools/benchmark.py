@@ -141,7 +141,7 @@ def _figures(
         found |= against_figures(timings, chosen) | {"torch_version": peer.version, "torch_threads": peer.threads}
     if trace is not None:
         say("profiling")
-        operations = profile(trace, workload.train, workload.train_step.as_text(), devices=workload.mesh.size)
+        operations = profile(trace, workload.train, workload.train_program.as_text(), devices=workload.mesh.size)
         found |= {"profile": str(trace), "operations": [each._asdict() for each in operations]}
     return figures_of(workload, timings) | found
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from resnet_jax.tools.chips import chip_of
+from resnet_jax.tools.compiled import memory_of
 from resnet_jax.tools.measure import Timing
 from resnet_jax.tools.workload import Workload
 
@@ -42,15 +43,11 @@ def figures_of(workload: Workload, timings: Mapping[str, Timing]) -> dict[str, A
         figures |= {f"{name}_flops_per_second": rate, f"{name}_peak_share": None if peak is None else rate / peak}
     waiting = workload.end_to_end.waiting_shares[-figures["repeats"] :]  # the calls before these looked for the length
     steps = zip(timings["train"].seconds, timings["end_to_end"].seconds, strict=True)
-    memory = workload.train_step.memory_analysis()
     return figures | {
         **{f"{name}_compile_seconds": seconds for name, seconds in workload.compile_seconds.items()},
         "waiting_for_data_share": median(waiting),
         "outside_step_share": median(1 - step / whole for step, whole in steps),
-        "step_memory_bytes": memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes,
+        "step_memory_bytes": memory_of(workload.train_program),
         "peak_memory_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
     }
 

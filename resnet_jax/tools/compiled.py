@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jaxlib import _jax
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = r"([\d.]+)([KMGT])"
@@ -59,6 +58,8 @@ def work_of(compiled: jax.stages.Compiled, flops: float, devices: int) -> Work:
     costs: Any = compiled.cost_analysis()
     if costs is None:
         executable: Any = compiled.runtime_executable()
+        from jaxlib import _jax  # which no public module gives
+
         client = jax.local_devices(backend="cpu")[0].client
         costs = _jax.hlo_module_cost_analysis(client, executable.hlo_modules()[0]) | {"flops": flops}
     return Work(costs["flops"], costs["bytes accessed"], *collectives(compiled.as_text() or "", devices))

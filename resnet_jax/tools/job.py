@@ -13,6 +13,7 @@ from jax.sharding import Mesh, Sharding
 from resnet_jax.config import Config
 from resnet_jax.data.resident import Resident
 from resnet_jax.errors import UsageError
+from resnet_jax.training.compilation import lower_step
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.setup import make_model, make_program
 from resnet_jax.training.sharding import replicated, sharded
@@ -99,13 +100,16 @@ def lower(job: Job, batch_size: int, mesh: Mesh | None, images: int) -> jax.stag
     whole, divided, rows = (None,) * 3 if mesh is None else (replicated(mesh), sharded(mesh), sharded(mesh, axis=1))
     state = _on(whole, jax.eval_shape(lambda: program.create_state(make())))
     shape = (job.image_size, job.image_size, 3)
-    if not job.resident:
+    step: Any
+    rest: tuple
+    if job.resident:
+        data = ShapeDtypeStruct((images, *shape), "uint8"), ShapeDtypeStruct((images,), "int32")
+        metrics, order = jax.eval_shape(TrainMetrics.zero), ShapeDtypeStruct((1, batch_size), "int32")
+        step, rest = program.dispatch, (_on(whole, metrics), Resident(*_on(whole, data)), _on(rows, order))
+    else:
         batch = ShapeDtypeStruct((batch_size, *shape), "float32"), ShapeDtypeStruct((batch_size,), "int32")
-        return jax.jit(program.train_step, donate_argnums=0).lower(state, Batch(*_on(divided, batch)))
-    data = ShapeDtypeStruct((images, *shape), "uint8"), ShapeDtypeStruct((images,), "int32")
-    metrics, order = jax.eval_shape(TrainMetrics.zero), ShapeDtypeStruct((1, batch_size), "int32")
-    dispatch: Any = program.dispatch
-    return dispatch.lower(state, _on(whole, metrics), Resident(*_on(whole, data)), _on(rows, order))
+        step, rest = program.train_step, (Batch(*_on(divided, batch)),)
+    return jax.jit(step).lower(state, *rest) if mesh is None else lower_step(step, state, *rest)
 
 
 def _on(sharding: Sharding | None, tree: Any) -> Any:

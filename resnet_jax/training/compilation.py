@@ -1,6 +1,7 @@
 """How the training step is compiled: with the layouts and libraries that suit the device, and kept between runs."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -35,51 +36,66 @@ class LaidOut:
     transpose of weights instead of 100; for a v5e, not a copy more.
 
     Args:
-        step: a function that donates its first argument.
+        step: a function that may consume its first argument.
     """
 
     def __init__(self, step: Callable):
         self._step = step
-        self._compiled: dict[Any, Compiled] = {}
+        self._programs: dict[Any, Compiled] = {}
         self._last: Compiled | None = None
 
+    def compiled(self, state: PyTree, *rest: PyTree) -> Compiled:
+        """The program for arguments of these shapes, on the devices of `state`; it takes and returns leaves."""
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(rest))
+        if shapes not in self._programs:
+            (platform,) = {device.platform for device in jax.tree.leaves(state)[0].sharding.device_set}
+            lowered = lower_step(self._step, state, *rest)
+            self._programs[shapes] = lowered.compile(compiler_options=compiler_options(platform))
+        return self._programs[shapes]
+
     def __call__(self, state: PyTree, *rest: PyTree) -> tuple[PyTree, Any]:
-        shapes = jax.tree.leaves(jax.tree.map(lambda leaf: leaf.shape, rest))
-        compiled = self._compiled.get(tuple(shapes))
-        if compiled is None:
-            compiled = self._compiled[tuple(shapes)] = compile_step(self._step, state, *rest)
-        if compiled is not self._last:
-            state, self._last = _laid_out(state, compiled), compiled
-        return compiled(state, *rest)
+        program = self.compiled(state, *rest)
+        leaves, structure = jax.tree.flatten(state)
+        if program is not self._last:
+            formats = program.input_formats[0][0]
+            leaves = [
+                leaf if _is_key(leaf) else jax.device_put(leaf, to) for leaf, to in zip(leaves, formats, strict=True)
+            ]
+            self._last = program
+        new, result = program(leaves, *jax.tree.leaves(rest))
+        return jax.tree.unflatten(structure, new), result
 
 
-def compile_step(step: Callable, state: PyTree, *rest: PyTree) -> Compiled:
-    """Compiles `step` with layouts of its choice for the state; the arguments have shardings, and may be abstract."""
+def lower_step(step: Callable, state: PyTree, *rest: PyTree) -> Lowered:
+    """Lowers `step`, from leaves to leaves of the state, so that compiling chooses their layouts.
 
-    def chosen(leaf: jax.Array | jax.ShapeDtypeStruct) -> Format | jax.sharding.Sharding | None:
-        return leaf.sharding if _is_key(leaf) else Format(Layout.AUTO, leaf.sharding)
+    The arguments have shardings, and may be abstract.
+    """
+    leaves, structure = jax.tree.flatten(state)
+    others, outer = jax.tree.flatten(rest)
 
-    formats = jax.tree.map(chosen, state)
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)  # without today's layout
-    jitted = jax.jit(step, donate_argnums=0, in_shardings=(formats, *[None] * len(rest)), out_shardings=(formats, None))
-    return _compile(jitted.lower(shapes, *rest), jax.tree.leaves(state)[0].sharding)
+    def on_leaves(leaves: list, *others: Any) -> tuple[list, Any]:
+        new, result = step(jax.tree.unflatten(structure, leaves), *jax.tree.unflatten(outer, others))
+        return jax.tree.leaves(new), result
 
-
-def _compile(lowered: Lowered, sharding: jax.sharding.Sharding) -> Compiled:
-    if all(device.platform == "cpu" for device in sharding.device_set):  # type: ignore[attr-defined]
-        try:
-            return lowered.compile(compiler_options=CPU_OPTIONS)
-        except jax.errors.JaxRuntimeError as error:
-            if "option" not in str(error):  # another release of XLA, without this one
-                raise
-    return lowered.compile()
+    formats = [leaf.sharding if _is_key(leaf) else Format(Layout.AUTO, leaf.sharding) for leaf in leaves]
+    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]  # without the layout of today
+    jitted = jax.jit(
+        on_leaves, donate_argnums=0, in_shardings=(formats, *[None] * len(others)), out_shardings=(formats, None)
+    )
+    return jitted.lower(shapes, *others)
 
 
-def _laid_out(state: PyTree, compiled: Compiled) -> PyTree:
-    def move(leaf: jax.Array, wanted: Format) -> jax.Array:
-        return leaf if _is_key(leaf) else jax.device_put(leaf, wanted)
-
-    return jax.tree.map(move, state, compiled.input_formats[0][0])
+@cache
+def compiler_options(platform: str) -> dict[str, bool | str]:
+    """What programs for a kind of device are best compiled with: on the CPU CPU_OPTIONS, if this XLA has them."""
+    if platform != "cpu":
+        return {}
+    try:
+        jax.jit(lambda: 0).lower().compile(compiler_options=CPU_OPTIONS)
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return CPU_OPTIONS
 
 
 def _is_key(leaf: jax.Array | jax.ShapeDtypeStruct) -> bool:

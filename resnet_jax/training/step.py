@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from resnet_jax.data.augment import shift
+from resnet_jax.training.compilation import compiler_options
 from resnet_jax.training.loss import cross_entropy
 from resnet_jax.training.metrics import EvalMetrics, TrainMetrics
 from resnet_jax.training.state import TrainState
@@ -131,7 +132,7 @@ def make_eval_step(
             logits = (logits + model(normalize(images[:, :, ::-1]), train=False)) / 2
         return logits
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=compiler_options(jax.default_backend()))
     def eval_step(
         params: PyTree, batch_stats: PyTree, images: Array, labels: Int[Array, " batch"], mask: Bool[Array, " batch"]
     ) -> tuple[EvalMetrics, Array]:
