@@ -1,6 +1,5 @@
 """Trains a network: python train.py --config configs/digits.py [--section.field value ...] [--workdir DIR]"""
 
-import argparse
 import logging
 import sys
 import threading
@@ -10,11 +9,10 @@ from datetime import datetime
 from pathlib import Path
 
 import absl.logging
-import tyro
 
 from resnet_jax.config import Config
 from resnet_jax.errors import run
-from resnet_jax.recipe import CONFIGS, load_config
+from resnet_jax.recipe import parse
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,8 @@ class Arguments(Config):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", type=Path, default=CONFIGS / "digits.py")
-    known, rest = parser.parse_known_args()
-    config = load_config(known.config)
-    sections = {name: getattr(config, name) for name in Config.__dataclass_fields__}
-    arguments = tyro.cli(Arguments, default=Arguments(**sections), args=rest)
-    config = Config(**{name: getattr(arguments, name) for name in sections})
-    workdir = arguments.workdir or Path("runs") / f"{known.config.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    recipe, config, arguments = parse(Arguments)
+    workdir = arguments.workdir or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
 
     from resnet_jax.training.compilation import keep_compiled  # after the usage errors: importing JAX takes seconds
     from resnet_jax.training.loop import train

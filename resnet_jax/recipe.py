@@ -1,15 +1,38 @@
 """Recipes: files whose `get_config()` returns the configuration of a run."""
 
+import argparse
 import importlib.util
 import sys
 import traceback
 from pathlib import Path
+from typing import TypeVar
+
+import tyro
 
 from resnet_jax.config import Config
 from resnet_jax.errors import UsageError, UserError
 
+Arguments = TypeVar("Arguments", bound=Config)
 CONFIGS = Path(__file__).parent.parent / "configs"
 """Those of the checkout; an installed package comes without."""
+
+
+def parse(arguments: type[Arguments]) -> tuple[Path, Config, Arguments]:
+    """Parses the command line: `--config PATH`, the recipe to start from, and fields as `--section.field value`.
+
+    Args:
+        arguments: a subclass of `Config`, whose further fields are options of their own.
+
+    Returns:
+        The recipe's path (configs/digits.py by default), the configuration, and all arguments.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path, default=CONFIGS / "digits.py")
+    known, rest = parser.parse_known_args()
+    config = load_config(known.config)
+    sections = {name: getattr(config, name) for name in Config.__dataclass_fields__}
+    parsed = tyro.cli(arguments, default=arguments(**sections), args=rest)
+    return known.config, Config(**{name: getattr(parsed, name) for name in sections}), parsed
 
 
 def load_config(path: Path) -> Config:

@@ -36,6 +36,12 @@ def test_a_state_in_another_layout_is_taken():
     np.testing.assert_allclose(LaidOut(step)(start((3, 0, 1, 2)), images)[1], wanted, rtol=1e-5)
 
 
+def test_a_program_that_has_run_takes_a_state_in_another_layout():
+    laid_out, images = LaidOut(step), jnp.ones((2, 6, 6, 4))
+    wanted = laid_out(start(), images)[1]
+    assert laid_out(start((3, 0, 1, 2)), images)[1] == wanted
+
+
 def test_each_shape_of_the_other_arguments_has_a_program_of_its_own():
     laid_out, state = LaidOut(step), start()
     for count in (2, 3, 2):

@@ -24,14 +24,11 @@ from resnet_jax.config import (
     differences,
 )
 from resnet_jax.errors import UsageError
+from resnet_jax.recipe import load_config
 
 REPO = Path(__file__).parent.parent
 RECIPES = sorted((REPO / "configs").glob("*.py"))
 SECTIONS = {field.name: type(getattr(Config(), field.name)) for field in dataclasses.fields(Config)}
-
-
-def load(path: Path) -> Config:
-    return runpy.run_path(str(REPO / "train.py"))["load_config"](path)
 
 
 @pytest.fixture
@@ -51,7 +48,7 @@ def help_text(monkeypatch, capsys):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_a_valid_configuration(path):
-    assert isinstance(load(path), Config)
+    assert isinstance(load_config(path), Config)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -42,7 +42,6 @@ class LaidOut:
     def __init__(self, step: Callable):
         self._step = step
         self._programs: dict[Any, Compiled] = {}
-        self._last: Compiled | None = None
 
     def compiled(self, state: PyTree, *rest: PyTree) -> Compiled:
         """The program for arguments of these shapes, on the devices of `state`; it takes and returns leaves."""
@@ -56,12 +55,7 @@ class LaidOut:
     def __call__(self, state: PyTree, *rest: PyTree) -> tuple[PyTree, Any]:
         program = self.compiled(state, *rest)
         leaves, structure = jax.tree.flatten(state)
-        if program is not self._last:
-            formats = program.input_formats[0][0]
-            leaves = [
-                leaf if _is_key(leaf) else jax.device_put(leaf, to) for leaf, to in zip(leaves, formats, strict=True)
-            ]
-            self._last = program
+        leaves = [_moved(leaf, to) for leaf, to in zip(leaves, program.input_formats[0][0], strict=True)]
         new, result = program(leaves, *jax.tree.leaves(rest))
         return jax.tree.unflatten(structure, new), result
 
@@ -96,6 +90,10 @@ def compiler_options(platform: str) -> dict[str, bool | str]:
     except jax.errors.JaxRuntimeError:
         return {}
     return CPU_OPTIONS
+
+
+def _moved(leaf: Any, to: Format) -> jax.Array:
+    return leaf if _is_key(leaf) or leaf.format == to else jax.device_put(leaf, to)
 
 
 def _is_key(leaf: jax.Array | jax.ShapeDtypeStruct) -> bool:

@@ -1,0 +1,107 @@
+"""Times whole trainings of a recipe, as speed records are timed.
+
+    python scripts/record.py --config configs/cifar10_fast.py --runs 5
+
+The clock starts with compiled programs and the images on the devices, and stops after the evaluation with its
+test-time augmentation. Everything between is inside. The rule is that of github.com/KellerJordan/cifar10-airbench.
+"""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from rich.console import Console
+
+from resnet_jax.config import Config, as_dict
+from resnet_jax.data.source import Dataset
+from resnet_jax.errors import UsageError, run
+from resnet_jax.recipe import parse
+from resnet_jax.training.compilation import keep_compiled
+from resnet_jax.training.evaluation import evaluate
+from resnet_jax.training.logbook import environment
+from resnet_jax.training.loop import steps_per_dispatch
+from resnet_jax.training.metrics import TrainMetrics
+from resnet_jax.training.setup import Run, assemble, load_dataset
+from resnet_jax.training.sharding import make_mesh, replicated, split_cpu
+from resnet_jax.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class Arguments(Config):
+    """Trains a recipe several times, with seeds that count up, and reports accuracy and seconds: mean and deviation."""
+
+    runs: int = 5
+    """Trainings."""
+    out: Path = Path("record.json")
+    """File of all figures, with versions and devices."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.runs < 1:
+            raise UsageError(f"--runs: got {self.runs}, wanted 1 or more")
+
+
+def main() -> None:
+    """Runs the command line."""
+    recipe, config, arguments = parse(Arguments)
+    console = Console(highlight=False)
+    keep_compiled()
+    split_cpu(config.train.batch_size, config.train.cpu_devices)
+    mesh, dataset, results = make_mesh(config.train.batch_size), load_dataset(config.data), []
+    for seed in range(config.train.seed, config.train.seed + arguments.runs):
+        seeded = replace(config, train=replace(config.train, seed=seed))
+        results.append({"seed": seed} | measure(seeded, dataset, mesh))
+        last = results[-1]
+        console.print(f"seed {seed}: {last['test_accuracy']:.2%} in {last['seconds']:.2f} s, {last['plain']:.2%} plain")
+        record = {"recipe": str(recipe), "config": as_dict(config), "environment": environment(), "runs": results}
+        arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+    console.print(report(results, f"{mesh.size} x {mesh.devices.flat[0].device_kind}"))
+
+
+def measure(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
+    """Trains once: accuracies on the test images with the recipe's augmentation and without, and the seconds."""
+    run, state = assemble(config, dataset, mesh)
+    train(run, jax.tree.map(jax.numpy.copy, state), config, mesh, epochs=1)  # compiles
+    score(run, state, config)
+    start = time.perf_counter()
+    state = train(run, state, config, mesh, epochs=config.train.epochs)
+    accuracy = score(run, state, config)
+    seconds = time.perf_counter() - start
+    plain = score(run, state, replace(config, evaluate=replace(config.evaluate, tta="none")))
+    return {"test_accuracy": accuracy, "plain": plain, "seconds": seconds}
+
+
+def train(run: Run, state: TrainState, config: Config, mesh: Mesh, *, epochs: int) -> TrainState:
+    """Takes the steps of `epochs` epochs; no figure of them is read."""
+    metrics, size = jax.device_put(TrainMetrics.zero(), replicated(mesh)), steps_per_dispatch(config)
+    for epoch in range(epochs):
+        order = run.order(epoch)
+        for offset in range(0, len(order), size):
+            state, metrics = run.dispatch(state, metrics, order[offset : offset + size])
+            if jax.default_backend() == "cpu":
+                jax.block_until_ready(metrics)  # queued steps of several CPU devices can deadlock in a collective
+    return state
+
+
+def score(run: Run, state: TrainState, config: Config) -> float:
+    """Accuracy on the test images."""
+    return evaluate(run.eval_steps[config.evaluate.tta], state.evaluated, run.evaluations["test"])[0].accuracy
+
+
+def report(results: list[dict[str, Any]], devices: str) -> str:
+    """Mean and standard deviation over the runs."""
+
+    def spread(key: str, scale: float) -> str:
+        values = [scale * result[key] for result in results]
+        return f"{mean(values):.2f}" + (f" (sd {stdev(values):.2f})" if len(values) > 1 else "")
+
+    return f"{spread('test_accuracy', 100)}% in {spread('seconds', 1)} s, n = {len(results)}, {devices}"
+
+
+if __name__ == "__main__":
+    run(main)
