@@ -215,12 +215,14 @@ def figures(folder):
     return json.loads(out.getvalue())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["forward", "train", "input", "end_to_end"])
 def test_images_a_second_are_the_batch_by_the_seconds_of_a_step(figures, name):
     speed, (low, high) = figures[f"{name}_images_per_second"], figures[f"{name}_images_per_second_range"]
     assert speed == pytest.approx(16 / figures[f"{name}_step_seconds"]) and 0 < low <= speed <= high
 
 
+@pytest.mark.slow
 def test_operations_a_second_are_two_for_a_multiply_add_and_three_times_that_in_training(figures):
     assert figures["multiply_adds_per_image"] == cost_of_tiny().multiply_adds
     for name, factor in (("forward", 2), ("train", 6), ("end_to_end", 6)):
@@ -232,19 +234,23 @@ def cost_of_tiny() -> Cost:
     return forward_cost(partial(resnet_jax.ResNet18, num_classes=10, stem="cifar", width=4), 8)
 
 
+@pytest.mark.slow
 def test_a_cpu_has_no_share_of_peak(figures):
     assert figures["train_peak_share"] is None and figures["bfloat16_peak_flops_per_second"] is None
 
 
+@pytest.mark.slow
 def test_the_shares_of_time_are_shares(figures):
     assert 0 <= figures["waiting_for_data_share"] < 1 and figures["outside_step_share"] < 1
 
 
+@pytest.mark.slow
 def test_the_training_steps_memory_holds_at_least_weights_momentum_and_batch(figures):
     batch = 16 * 8 * 8 * 3 / figures["devices"]
     assert figures["step_memory_bytes"] >= 4 * (2 * figures["parameters"] + batch)
 
 
+@pytest.mark.slow
 def test_the_trace_names_ten_operations_of_the_training_step(figures, folder):
     operations = figures["operations"]
     assert len(operations) == 10 and list((folder / "trace").rglob("*.xplane.pb"))
@@ -255,6 +261,7 @@ def test_the_trace_names_ten_operations_of_the_training_step(figures, folder):
     )
 
 
+@pytest.mark.slow
 def test_a_csv_row_has_timms_columns_and_the_figures(figures, folder):
     with (folder / "timm.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
@@ -263,6 +270,7 @@ def test_a_csv_row_has_timms_columns_and_the_figures(figures, folder):
     assert float(row["infer_step_time"]) == pytest.approx(1000 * figures["forward_step_seconds"], abs=0.001)
 
 
+@pytest.mark.slow
 def test_a_second_row_goes_below_the_first(figures, folder, tmp_path):
     path = tmp_path / "timm.csv"
     for _ in range(2):
@@ -272,12 +280,14 @@ def test_a_second_row_goes_below_the_first(figures, folder, tmp_path):
     assert rows == [rows[0]] * 2 and (folder / "timm.csv").read_text().splitlines() == [header, rows[0]]
 
 
+@pytest.mark.slow
 def test_the_table_says_that_the_peak_is_unknown(figures, capsys):
     print_figures(figures)
     out = " ".join(capsys.readouterr().out.split())
     assert "share of peak: unknown: no rate for cpu" in out and "end to end" in out
 
 
+@pytest.mark.slow
 def test_the_table_has_the_share_where_the_chip_is_known(figures, capsys):
     known = {"bfloat16_peak_flops_per_second": 197e12, "train_peak_share": 0.421, "peak_memory_bytes": 3_000_000_000}
     print_figures(figures | known)

@@ -85,7 +85,8 @@ def test_gradients_match(errors):
 
 
 def test_weights_and_running_statistics_match_after_training(errors):
-    assert largest(errors, "trained/") < 1e-4  # five steps move the median tensor by 1e-3
+    # Five steps move the median tensor by 1e-3. 152 layers of one-pass statistics round to 1.4e-4.
+    assert largest(errors, "trained/") < 5e-4
 
 
 @pytest.mark.parametrize("name", MEMBERS)

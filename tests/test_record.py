@@ -26,15 +26,18 @@ def two(tmp_path_factory):
     return result.stdout, json.loads((folder / "record.json").read_text())
 
 
+@pytest.mark.slow
 def test_each_run_has_the_next_seed(two):
     assert [run["seed"] for run in two[1]["runs"]] == [0, 1]
 
 
+@pytest.mark.slow
 def test_accuracies_and_seconds_are_those_of_real_runs(two):
     for run in two[1]["runs"]:
         assert 0.05 < run["test_accuracy"] <= 1 and 0.05 < run["plain"] <= 1 and run["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_the_report_has_the_mean_over_the_runs(two):
     mean = sum(run["test_accuracy"] for run in two[1]["runs"]) / 2
     assert f"{100 * mean:.2f} (sd" in two[0].splitlines()[-1] and "n = 2" in two[0].splitlines()[-1]
