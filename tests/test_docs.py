@@ -35,7 +35,12 @@ def environment(tmp_path_factory):
     return os.environ | cache | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path_factory.mktemp("pages"))}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if program(page)[0]], ids=lambda page: page.stem)
+def marked(page: Path):
+    """All but the README are slow: each compiles a whole network."""
+    return pytest.param(page, marks=() if page.stem == "README" else pytest.mark.slow, id=page.stem)
+
+
+@pytest.mark.parametrize("page", [marked(page) for page in PAGES if program(page)[0]])
 def test_a_page_runs_and_prints_what_it_shows(page, environment, tmp_path):
     code, wanted = program(page)
     run = subprocess.run(

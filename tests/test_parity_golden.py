@@ -14,7 +14,11 @@ from resnet_jax.weights.torchvision import to_torchvision
 MEMBERS = {"resnet18": resnet_jax.ResNet18, "resnet50": resnet_jax.ResNet50}
 
 
-@pytest.fixture(scope="module", params=draw.CASES, ids=str)
+def marked(case: draw.Case):
+    return pytest.param(case, marks=pytest.mark.slow if case.name == "resnet50" else (), id=str(case))
+
+
+@pytest.fixture(scope="module", params=map(marked, draw.CASES))
 def errors(request) -> dict[str, float]:
     """The error of every tensor of a record, by its key, for one case."""
     model = MEMBERS[request.param.name](num_classes=draw.CLASSES)
