@@ -14,12 +14,13 @@ from statistics import mean, stdev
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from rich.console import Console
 
+from resnet_jax import errors
 from resnet_jax.config import Config, as_dict
 from resnet_jax.data.source import Dataset
-from resnet_jax.errors import UsageError, run
 from resnet_jax.recipe import parse
 from resnet_jax.training.compilation import keep_compiled
 from resnet_jax.training.evaluation import evaluate
@@ -43,7 +44,7 @@ class Arguments(Config):
     def __post_init__(self):
         super().__post_init__()
         if self.runs < 1:
-            raise UsageError(f"--runs: got {self.runs}, wanted 1 or more")
+            raise errors.UsageError(f"--runs: got {self.runs}, wanted 1 or more")
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def main() -> None:
 def measure(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
     """Trains once: accuracies on the test images with the recipe's augmentation and without, and the seconds."""
     run, state = assemble(config, dataset, mesh)
-    train(run, jax.tree.map(jax.numpy.copy, state), config, mesh, epochs=1)  # compiles
+    train(run, jax.tree.map(jnp.copy, state), config, mesh, epochs=1)  # compiles
     score(run, state, config)
     start = time.perf_counter()
     state = train(run, state, config, mesh, epochs=config.train.epochs)
@@ -104,4 +105,4 @@ def report(results: list[dict[str, Any]], devices: str) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    errors.run(main)

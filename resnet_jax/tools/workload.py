@@ -142,7 +142,7 @@ class EndToEnd:
         dispatches = -(-steps // self._dispatched)
         start, waited = time.perf_counter(), 0.0
         for _ in range(dispatches):
-            epoch, offset = divmod(self._step, self._run.steps_per_epoch)
+            epoch, offset = divmod(self._step, self._run.program.steps_per_epoch)
             asked = time.perf_counter()
             order = self._run.order(epoch)[offset : offset + self._dispatched]
             waited += time.perf_counter() - asked

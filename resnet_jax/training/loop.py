@@ -62,14 +62,14 @@ def _train(
 ) -> dict[str, Any]:
     run, fresh = assemble(config, load_dataset(config.data), mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best="val" in run.evaluations)
-    display = Display(console, run.total_steps, config.train.batch_size)
+    display = Display(console, run.program.total_steps, config.train.batch_size)
     state, metrics, seconds = _resume(checkpoints, fresh, mesh, display)
     start, step = time.monotonic() - seconds, int(state.step)
     with Logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook:
         with display:
             display.say(_describe(run, state, step, mesh, workdir))
-            while step < run.total_steps:
-                epoch, offset = divmod(step, run.steps_per_epoch)
+            while step < run.program.total_steps:
+                epoch, offset = divmod(step, run.program.steps_per_epoch)
                 with display.waiting_for_data():
                     order = run.order(epoch)[offset : offset + steps_per_dispatch(config)]
                 with display.training(len(order)):
@@ -79,15 +79,15 @@ def _train(
                 _check_finite(sums, checkpoints)
                 display.running(epoch, step, sums)
 
-                epoch_ends, score = step % run.steps_per_epoch == 0, None
+                epoch_ends, score = step % run.program.steps_per_epoch == 0, None
                 if epoch_ends:
                     score = _finish_epoch(run, state, sums, step, config, logbook, display, checkpoints)
                     metrics = _zero_metrics(mesh)
                 due = epoch_ends and (epoch + 1) % config.checkpoint.every_epochs == 0
-                if due or stop.requested or step == run.total_steps:
+                if due or stop.requested or step == run.program.total_steps:
                     info = run.info | {"seconds": time.monotonic() - start}
                     checkpoints.save(step, _saved(state, metrics), info, score=score)
-                if stop.requested and step < run.total_steps:
+                if stop.requested and step < run.program.total_steps:
                     checkpoints.close()
                     raise Interrupted(step, workdir, stop.signal_number)
 
@@ -149,8 +149,8 @@ def _describe(run: Run, state: TrainState, step: int, mesh: Mesh, workdir: Path)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     device = mesh.devices.flat[0]
     return (
-        f"{parameters:,} parameters, {run.train_images:,} training images of {run.dataset.name}, "
-        f"{run.total_steps - step:,} steps to go, {mesh.size} x {device.device_kind}; run folder {workdir}"
+        f"{parameters:,} parameters, {len(run.train_data.labels):,} training images of {run.dataset.name}, "
+        f"{run.program.total_steps - step:,} steps to go, {mesh.size} x {device.device_kind}; run folder {workdir}"
     )
 
 
@@ -179,9 +179,9 @@ def _finish_epoch(
     checkpoints: Checkpoints,
 ) -> float | None:
     """Logs the epoch and evaluates it where that is due; the accuracy on "val", the score to keep the best by."""
-    epoch = step // run.steps_per_epoch - 1
+    epoch = step // run.program.steps_per_epoch - 1
     figures = {"loss": float(sums.loss / sums.count), "accuracy": float(sums.correct / sums.count)}
-    rate = float(run.schedule(step - 1))
+    rate = float(run.program.schedule(step - 1))
     logbook.write(
         step=step,
         epoch=epoch,
@@ -194,7 +194,7 @@ def _finish_epoch(
         f"epoch {epoch + 1}/{config.train.epochs}: train loss {figures['loss']:.4f} accuracy {figures['accuracy']:.2%}"
     )
     score = None
-    if (epoch + 1) % config.evaluate.every_epochs == 0 or step == run.total_steps:
+    if (epoch + 1) % config.evaluate.every_epochs == 0 or step == run.program.total_steps:
         split = "val" if "val" in run.evaluations else "test"
         result, _ = evaluate(run.eval_steps["none"], state.evaluated, run.evaluations[split])
         if not math.isfinite(result.mean_loss):

@@ -38,39 +38,6 @@ from resnet_jax.weights.torchvision import to_torchvision
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run, ready to go."""
-
-    dataset: Dataset
-    train_data: Resident
-    """The training images, on the devices."""
-    program: "Program"
-    evaluations: dict[str, Sequence[EvalBatch]]
-    """Batches on the devices by split: "test", and "val" where one is held out."""
-    dispatch: Callable[[TrainState, TrainMetrics, np.ndarray], tuple[TrainState, TrainMetrics]]
-    """Takes a step for each row of indices."""
-    order: Callable[[int], np.ndarray]
-    """From an epoch to the indices of its batches, `[steps_per_epoch, batch_size]`."""
-    eval_steps: dict[str, Callable]
-    """By test-time augmentation: "none", and the configured one."""
-    schedule: Callable[[int], jax.Array]
-    """From a step to its learning rate."""
-    info: dict[str, Any]
-    """What a checkpoint says of itself beside its arrays."""
-    train_images: int
-    steps_per_epoch: int
-    total_steps: int
-
-
-def load_dataset(config: DataConfig, *, resize: int | None = None) -> Dataset:
-    """Loads the images that `config` asks for; see `resnet_jax.data.source`."""
-    if config.source == "folder":
-        assert config.dir is not None
-        return load_folder(config.dir, config.image_size, resize=resize)
-    return load_tfds(config.name, config.dir, config.image_size, resize=resize)
-
-
-@dataclass(frozen=True)
 class Program:
     """What a run computes, apart from its arrays."""
 
@@ -83,8 +50,37 @@ class Program:
     create_state: Callable[[ResNet], TrainState]
     """From a network to the state at step 0."""
     schedule: optax.Schedule
+    """From a step to its learning rate."""
     steps_per_epoch: int
     total_steps: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, ready to go."""
+
+    dataset: Dataset
+    train_data: Resident
+    """The training images, on the devices."""
+    program: Program
+    evaluations: dict[str, Sequence[EvalBatch]]
+    """Batches on the devices by split: "test", and "val" where one is held out."""
+    dispatch: Callable[[TrainState, TrainMetrics, np.ndarray], tuple[TrainState, TrainMetrics]]
+    """Takes a step for each row of indices."""
+    order: Callable[[int], np.ndarray]
+    """From an epoch to the indices of its batches, `[steps_per_epoch, batch_size]`."""
+    eval_steps: dict[str, Callable]
+    """By test-time augmentation: "none", and the configured one."""
+    info: dict[str, Any]
+    """What a checkpoint says of itself beside its arrays."""
+
+
+def load_dataset(config: DataConfig, *, resize: int | None = None) -> Dataset:
+    """Loads the images that `config` asks for; see `resnet_jax.data.source`."""
+    if config.source == "folder":
+        assert config.dir is not None
+        return load_folder(config.dir, config.image_size, resize=resize)
+    return load_tfds(config.name, config.dir, config.image_size, resize=resize)
 
 
 def make_program(config: Config, graphdef: nnx.GraphDef, count: int, mean: np.ndarray, std: np.ndarray) -> Program:
@@ -156,11 +152,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
             tta: make_eval_step(graphdef, partial(normalize, mean=mean, std=std), tta=tta)
             for tta in dict.fromkeys(("none", config.evaluate.tta))
         },
-        schedule=program.schedule,
         info=_checkpoint_info(config, dataset, mean, std),
-        train_images=count,
-        steps_per_epoch=program.steps_per_epoch,
-        total_steps=program.total_steps,
     )
     return run, jax.device_put(program.create_state(model), replicated(mesh))
 
