@@ -1,6 +1,6 @@
 """Times whole trainings of a recipe, as speed records are timed.
 
-    python scripts/record.py --config configs/cifar10_fast.py --runs 5
+    python scripts/record.py --config configs/cifar10_94.py --runs 5
 
 The clock starts with compiled programs and the images on the devices, and stops after the evaluation with its
 test-time augmentation. Everything between is inside. The rule is that of github.com/KellerJordan/cifar10-airbench.

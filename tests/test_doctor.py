@@ -56,6 +56,25 @@ def test_an_unused_accelerator_is_a_problem_with_its_extra_as_remedy(tmp_path, f
     assert finding.state == "problem" and remedy in finding.remedy
 
 
+@pytest.mark.parametrize(
+    ("setting", "environ", "answer", "state"),
+    [
+        ("always [madvise] never", {}, CPU, "note"),
+        ("always [madvise] never", {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}, CPU, "ok"),
+        ("always [madvise] never", {}, GPU, "ok"),
+        ("[always] madvise never", {}, CPU, "ok"),
+        (None, {}, CPU, "ok"),
+    ],
+)
+def test_huge_pages_are_named_where_they_must_be_asked_for(tmp_path, setting, environ, answer, state):
+    if setting is not None:
+        file = tmp_path / "sys/kernel/mm/transparent_hugepage/enabled"
+        file.parent.mkdir(parents=True)
+        file.write_text(setting)
+    finding = doctor.huge_pages(tmp_path, environ, answer)
+    assert finding.state == state and ("GLIBC_TUNABLES" in (finding.remedy or "")) == (state == "note")
+
+
 def test_an_accelerator_that_is_used_is_well(tmp_path):
     assert doctor.accelerators(root_with(tmp_path, "dev/nvidia0"), BARE, GPU, {}).state == "ok"
 

@@ -1,10 +1,14 @@
 """The convolution with torchvision's padding, NHWC."""
 
+from functools import partial
+
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+from resnet_jax.models.convolution_cpu import convolve_on_cpu
 
 kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, eq. 14
 
@@ -53,13 +57,8 @@ def convolve(
     stride: int,
     groups: int = 1,
 ) -> Float[Array, "batch out_height out_width out_channels"]:
-    """Convolves with `size // 2` zeros of padding on every side.
-
-    XLA's CPU convolution is 15 to 50 times slower than the same matrix product where the output is 2x2 or 1x1 (64
-    images, 512 channels: 47 ms against 0.9), so there it is lowered as one. The last stages of small images live there.
-    """
-    size, padding = kernel.shape[0], kernel.shape[0] // 2
-    out_height, out_width = ((extent + 2 * padding - size) // stride + 1 for extent in images.shape[1:3])
+    """Convolves with `size // 2` zeros of padding on every side."""
+    padding = kernel.shape[0] // 2
 
     def convolution(images, kernel):
         return lax.conv_general_dilated(
@@ -71,15 +70,5 @@ def convolve(
             feature_group_count=groups,
         )
 
-    def matrix_product(images, kernel):
-        padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-        patches = [
-            padded[:, row : row + stride * out_height : stride, column : column + stride * out_width : stride]
-            for row in range(size)
-            for column in range(size)
-        ]
-        return jnp.concatenate(patches, -1) @ kernel.reshape(-1, kernel.shape[-1])
-
-    if groups == 1 and size > 1 and out_height * out_width <= 4:
-        return lax.platform_dependent(images, kernel, cpu=matrix_product, default=convolution)
-    return convolution(images, kernel)
+    on_cpu = partial(convolve_on_cpu, stride=stride, groups=groups)
+    return lax.platform_dependent(images, kernel, cpu=on_cpu, default=convolution)

@@ -92,6 +92,7 @@ def diagnose(root: Path, environ: Mapping[str, str], data_dir: Path) -> list[Fin
         devices(answer),
         accelerators(root, environ, answer, installed),
         cores(root),
+        huge_pages(root, environ, answer),
         requirements(wanted, installed),
         jax_family(installed),
         tensorflow(installed, sys.modules, gpu="gpu" in _platforms(answer)),
@@ -173,6 +174,19 @@ def cores(root: Path) -> Finding:
     if allowed[0] != "max" and (share := int(allowed[0]) / int(allowed[1])) < count:
         return Finding("note", "CPU", f"{found}; the container may use {share:g}", "raise the container's CPU limit")
     return Finding("ok", "CPU", found)
+
+
+def huge_pages(root: Path, environ: Mapping[str, str], answer: Mapping[str, Any]) -> Finding:
+    """Whether memory comes in pages of 4 KiB, although Linux would give larger ones and the CPU is what trains.
+
+    Each step takes hundreds of megabytes from glibc and gives them back, so the next one meets every page anew.
+    """
+    setting = root / "sys/kernel/mm/transparent_hugepage/enabled"  # "always [madvise] never": on request alone
+    on_request = setting.exists() and "[madvise]" in setting.read_text()
+    if _platforms(answer) != {"cpu"} or not on_request or "hugetlb" in environ.get("GLIBC_TUNABLES", ""):
+        return Finding("ok", "huge pages", "nothing to gain")
+    found = "off; with them, a CPU trains 1.2 to 1.5 times as fast"
+    return Finding("note", "huge pages", found, "export GLIBC_TUNABLES=glibc.malloc.hugetlb=1")
 
 
 def requirements(wanted: Iterable[str], installed: Mapping[str, str]) -> Finding:
