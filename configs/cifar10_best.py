@@ -1,8 +1,8 @@
-"""ResNet-18 on CIFAR-10, meant to be the most accurate: 300 epochs with Muon, averaged weights and test-time augmentation.
+"""ResNet-18 on CIFAR-10, meant to be the most accurate: 300 epochs with Muon.
 
     python train.py --config configs/cifar10_best.py
 
-The recipe of cifar10_96.py with the larger cutout of the 200-epoch reference. Not measured here yet.
+The recipe of cifar10_96.py with averaged weights and the larger cutout of the reference. Not measured here yet.
 """
 
 from dataclasses import replace
