@@ -1,4 +1,4 @@
-"""ResNet-18 on CIFAR-10, the shortest way to 96%: 48 epochs with Muon.
+"""ResNet-18 on CIFAR-10, meant to be the shortest way to 96%: 48 epochs with Muon.
 
     python train.py --config configs/cifar10_96.py
     python scripts/record.py --config configs/cifar10_96.py --runs 5    # timed, as speed records are

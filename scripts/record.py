@@ -8,6 +8,7 @@ test-time augmentation. Everything between is inside. The rule is that of github
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -15,7 +16,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int
 from rich.console import Console
 
 from resnet_jax import errors
@@ -67,25 +70,31 @@ def main() -> None:
 def measure(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
     """Trains once: accuracies on the test images with the recipe's augmentation and without, and the seconds."""
     run, state = assemble(config, dataset, mesh)
-    train(run, jax.tree.map(jnp.copy, state), config, mesh, epochs=1)  # compiles
+    lengths = {len(part): part for part in dispatches(run, config, epoch=0)}
+    train(run, jax.tree.map(jnp.copy, state), lengths.values(), mesh)  # compiles
     score(run, state, config)
     start = time.perf_counter()
-    state = train(run, state, config, mesh, epochs=config.train.epochs)
+    parts = (part for epoch in range(config.train.epochs) for part in dispatches(run, config, epoch))
+    state = train(run, state, parts, mesh)
     accuracy = score(run, state, config)
     seconds = time.perf_counter() - start
     plain = score(run, state, replace(config, evaluate=replace(config.evaluate, tta="none")))
     return {"test_accuracy": accuracy, "plain": plain, "seconds": seconds}
 
 
-def train(run: Run, state: TrainState, config: Config, mesh: Mesh, *, epochs: int) -> TrainState:
-    """Takes the steps of `epochs` epochs; no figure of them is read."""
-    metrics, size = jax.device_put(TrainMetrics.zero(), replicated(mesh)), steps_per_dispatch(config)
-    for epoch in range(epochs):
-        order = run.order(epoch)
-        for offset in range(0, len(order), size):
-            state, metrics = run.dispatch(state, metrics, order[offset : offset + size])
-            if jax.default_backend() == "cpu":
-                jax.block_until_ready(metrics)  # queued steps of several CPU devices can deadlock in a collective
+def dispatches(run: Run, config: Config, epoch: int) -> list[Int[np.ndarray, "steps batch"]]:
+    """The order of an epoch in parts of one dispatch each; the last may be shorter."""
+    order, size = run.order(epoch), steps_per_dispatch(config)
+    return [order[offset : offset + size] for offset in range(0, len(order), size)]
+
+
+def train(run: Run, state: TrainState, parts: Iterable[Int[np.ndarray, "steps batch"]], mesh: Mesh) -> TrainState:
+    """Takes the steps of `parts`; no figure of them is read."""
+    metrics = jax.device_put(TrainMetrics.zero(), replicated(mesh))
+    for part in parts:
+        state, metrics = run.dispatch(state, metrics, part)
+        if jax.default_backend() == "cpu":
+            jax.block_until_ready(metrics)  # queued steps of several CPU devices can deadlock in a collective
     return state
 
 
