@@ -3,8 +3,8 @@
     python train.py --config configs/cifar10_94.py
     python scripts/record.py --config configs/cifar10_94.py --runs 5    # timed, as speed records are
 
-cifar10_fast.py takes 26 epochs of SGD. On the narrow network of cifar10_cpu.py 7 epochs of Muon
-do what 12 of SGD do (LOG.md), hence 16. The flip alternates, as in arXiv:2404.00498. Not measured at this width yet.
+cifar10_fast.py takes 26 epochs of SGD. On the narrow network of cifar10_cpu.py 8 epochs of Muon do what 12 of SGD do
+(LOG.md), hence 16. The flip alternates, as in arXiv:2404.00498. Not measured at this width yet.
 """
 
 from dataclasses import replace
