@@ -9,23 +9,16 @@ cifar10_fast.py takes 26 epochs of SGD. On the narrow network of cifar10_cpu.py 
 
 from dataclasses import replace
 
-from cifar10 import get_config as reference
+from cifar10_cpu import get_config as narrow
 
-from resnet_jax.config import AugmentConfig, CheckpointConfig, Config, EvaluateConfig, OptimizerConfig, TrainConfig
+from resnet_jax.config import AugmentConfig, CheckpointConfig, Config, EvaluateConfig, ModelConfig, TrainConfig
 
 
 def get_config() -> Config:
     return replace(
-        reference(),
+        narrow(),
+        model=ModelConfig(),
         augment=AugmentConfig(crop_padding=4, flip="alternating"),
-        optimizer=OptimizerConfig(
-            peak_learning_rate=0.1,
-            weight_decay=5e-4,
-            muon_learning_rate=0.03,
-            muon_weight_decay=0.02,
-            warmup=0.2,
-            initial_factor=0.2,
-        ),
         train=TrainConfig(epochs=16, batch_size=128),
         evaluate=EvaluateConfig(every_epochs=16, batch_size=2000, tta="full"),
         checkpoint=CheckpointConfig(every_epochs=16),

@@ -8,7 +8,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from resnet_jax.models.convolution_cpu import convolve_on_cpu
+from resnet_jax.models.convolution_cpu import convolution, convolve_on_cpu
 
 kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, eq. 14
 
@@ -58,17 +58,5 @@ def convolve(
     groups: int = 1,
 ) -> Float[Array, "batch out_height out_width out_channels"]:
     """Convolves with `size // 2` zeros of padding on every side."""
-    padding = kernel.shape[0] // 2
-
-    def convolution(images, kernel):
-        return lax.conv_general_dilated(
-            images,
-            kernel,
-            window_strides=(stride, stride),
-            padding=((padding, padding), (padding, padding)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=groups,
-        )
-
-    on_cpu = partial(convolve_on_cpu, stride=stride, groups=groups)
-    return lax.platform_dependent(images, kernel, cpu=on_cpu, default=convolution)
+    ours, plain = (partial(function, stride=stride, groups=groups) for function in (convolve_on_cpu, convolution))
+    return lax.platform_dependent(images, kernel, cpu=ours, default=plain)

@@ -25,7 +25,7 @@ def convolve_on_cpu(images: Images, kernel: Kernel, stride: int, groups: int) ->
         return _matrix_product(images, kernel, stride)
     if stride > 1:
         return _strided(images, kernel, stride, groups)
-    return _convolution(images, kernel, stride, groups)
+    return convolution(images, kernel, stride, groups)
 
 
 def _out(extent: int, size: int, stride: int) -> int:
@@ -45,7 +45,8 @@ def _matrix_product(images: Images, kernel: Kernel, stride: int) -> Outputs:
     return jnp.concatenate(patches, -1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
-def _convolution(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
+def convolution(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
+    """The same as XLA has it, for every other device."""
     padding = kernel.shape[0] // 2
     return lax.conv_general_dilated(
         images,
@@ -60,14 +61,14 @@ def _convolution(images: Images, kernel: Kernel, stride: int, groups: int) -> Ou
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _strided(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
     """A strided convolution whose derivative by the images is that of `_by_phases`, the same function."""
-    return _convolution(images, kernel, stride, groups)
+    return convolution(images, kernel, stride, groups)
 
 
 @_strided.defjvp
 def _strided_jvp(stride, groups, primals, tangents):
     (images, kernel), (images_dot, kernel_dot) = primals, tangents
-    out_dot = _by_phases(images_dot, kernel, stride, groups) + _convolution(images, kernel_dot, stride, groups)
-    return _convolution(images, kernel, stride, groups), out_dot
+    out_dot = _by_phases(images_dot, kernel, stride, groups) + convolution(images, kernel_dot, stride, groups)
+    return convolution(images, kernel, stride, groups), out_dot
 
 
 def _by_phases(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
