@@ -152,7 +152,7 @@ class TrainConfig:
     steps_per_dispatch: int | None = None
     """Steps in one call to the device. None: 50 on TPU and GPU, 1 on CPU."""
     cpu_devices: int | None = None
-    """Devices that JAX splits a CPU into. None: one per core, with at least 32 images each; ignored elsewhere."""
+    """Devices that JAX splits a CPU into. None: one per two cores, with at least 32 images each; ignored elsewhere."""
 
     def __post_init__(self):
         _require(self.epochs >= 1, "--train.epochs", self.epochs, "1 or more")

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from resnet_jax.models.winograd import winograd
+
 Images = Float[Array, "batch height width in_channels"]
 Kernel = Float[Array, "size size group_channels out_channels"]
 Outputs = Float[Array, "batch out_height out_width out_channels"]
@@ -25,6 +27,8 @@ def convolve_on_cpu(images: Images, kernel: Kernel, stride: int, groups: int) ->
         return _matrix_product(images, kernel, stride)
     if stride > 1:
         return _strided(images, kernel, stride, groups)
+    if size == 3 and groups == 1 and min(kernel.shape[2:]) >= 64 and images.dtype.itemsize >= 4:
+        return winograd(images, kernel)
     return convolution(images, kernel, stride, groups)
 
 

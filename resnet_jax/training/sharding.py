@@ -14,14 +14,14 @@ from resnet_jax.errors import UsageError
 def split_cpu(batch_size: int, devices: int | None) -> None:
     """Makes JAX see a CPU as `devices` devices, or as the next smaller number that divides `batch_size`.
 
-    XLA runs reductions and element-wise work of one CPU device on a single thread, which leaves the other cores idle.
-    So None is one device for each core, with at least 32 images for each. Has no effect on other accelerators, where
-    XLA_FLAGS already sets a number, or once JAX has started.
+    Not all of XLA's work on one CPU device is spread over its cores; between two devices, statistics and gradients are
+    summed. So None is a device for every two cores, with at least 32 images for each. Has no effect on other
+    accelerators, where XLA_FLAGS already sets a number, or once JAX has started.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = devices or max(min(cores, batch_size // 32), 1)
+    wanted = devices or max(min(cores // 2, batch_size // 32), 1)
     count = max(n for n in range(1, wanted + 1) if batch_size % n == 0)
     with contextlib.suppress(RuntimeError):  # JAX has started
         jax.config.update("jax_num_cpu_devices", count)
