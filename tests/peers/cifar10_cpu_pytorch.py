@@ -19,8 +19,8 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from resnet_jax.data.resident import channel_statistics
 from resnet_jax.data.source import load_tfds
 
-WIDTH, BATCH, PADDING, MOMENTUM = 16, 128, 2, 0.9
-PEAK, DECAY, MUON_PEAK, MUON_DECAY, NEWTON_SCHULZ_STEPS = 0.1, 5e-4, 0.03, 0.02, 3
+WIDTH, BATCH, PADDING, MOMENTUM = 16, 64, 2, 0.95
+PEAK, DECAY, MUON_PEAK, MUON_DECAY, NEWTON_SCHULZ_STEPS = 0.1, 5e-4, 0.02, 0.02, 3
 
 
 class CifarResNet18(ResNet):
@@ -85,7 +85,7 @@ class Muon(torch.optim.Optimizer):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--data-dir", type=Path)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
