@@ -13,10 +13,12 @@ def plain(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return convolution(images, kernel, stride=1, groups=1)
 
 
-def draw(height: int, width: int, channels: tuple[int, int], dtype: type = np.float64) -> tuple[jax.Array, ...]:
+def draw(
+    height: int, width: int, channels: tuple[int, int], dtype: type = np.float64, batch: int = 3
+) -> tuple[jax.Array, ...]:
     """Images, kernel and a gradient of the outputs."""
     random, (before, after) = np.random.default_rng(0), channels
-    shapes = (3, height, width, before), (3, 3, before, after), (3, height, width, after)
+    shapes = (batch, height, width, before), (3, 3, before, after), (batch, height, width, after)
     return tuple(jnp.asarray(random.normal(size=shape), dtype) for shape in shapes)
 
 
@@ -52,9 +54,15 @@ def test_it_counts_less_than_half_the_operations():
 
 
 @pytest.mark.parametrize(
-    "channels, dtype, exactly_plain", [(64, jnp.float32, False), (32, jnp.float32, True), (64, jnp.bfloat16, True)]
+    "batch, channels, dtype, plainly",
+    [
+        (32, 64, jnp.float32, False),
+        (31, 64, jnp.float32, True),
+        (32, 32, jnp.float32, True),
+        (32, 64, jnp.bfloat16, True),
+    ],
 )
-def test_the_cpu_takes_it_where_it_is_faster(channels, dtype, exactly_plain):
-    images, kernel, _ = draw(8, 8, (channels, channels), dtype)
+def test_the_cpu_takes_it_where_it_is_faster(batch, channels, dtype, plainly):
+    images, kernel, _ = draw(8, 8, (channels, channels), dtype, batch=batch)
     ours, theirs = convolve_on_cpu(images, kernel, stride=1, groups=1), plain(images, kernel)
-    assert bool((ours == theirs).all()) == exactly_plain
+    assert bool((ours == theirs).all()) == plainly

@@ -1,5 +1,6 @@
 """The convolution as XLA's CPU backend computes it fastest: the same function, put together differently."""
 
+import math
 from collections.abc import Iterator
 from functools import partial, reduce
 
@@ -27,9 +28,15 @@ def convolve_on_cpu(images: Images, kernel: Kernel, stride: int, groups: int) ->
         return _matrix_product(images, kernel, stride)
     if stride > 1:
         return _strided(images, kernel, stride, groups)
-    if size == 3 and groups == 1 and min(kernel.shape[2:]) >= 64 and images.dtype.itemsize >= 4:
+    if size == 3 and groups == 1 and _pays(images, kernel):
         return winograd(images, kernel)
     return convolution(images, kernel, stride, groups)
+
+
+def _pays(images: Images, kernel: Kernel) -> bool:
+    """Whether Winograd's way is faster: its transforms of images and of the kernel cost less than they save."""
+    pixels = math.prod(images.shape[:3])
+    return min(kernel.shape[2:]) >= 64 and pixels >= 2048 and images.dtype.itemsize >= 4
 
 
 def _out(extent: int, size: int, stride: int) -> int:
