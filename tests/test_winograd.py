@@ -1,6 +1,7 @@
 """Winograd's convolution against XLA's own."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -66,3 +67,11 @@ def test_the_cpu_takes_it_where_it_is_faster(batch, channels, dtype, plainly):
     images, kernel, _ = draw(8, 8, (channels, channels), dtype, batch=batch)
     ours, theirs = convolve_on_cpu(images, kernel, stride=1, groups=1), plain(images, kernel)
     assert bool((ours == theirs).all()) == plainly
+
+
+def test_a_batch_of_any_number_is_convolved_plainly():
+    images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, 8, 8, 64"), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
+    exported = jax.export.export(jax.jit(lambda x, k: convolve_on_cpu(x, k, stride=1, groups=1)))(images, kernel)
+    some, weights, _ = draw(8, 8, (64, 64), np.float32)
+    np.testing.assert_allclose(exported.call(some, weights), plain(some, weights), rtol=1e-4, atol=1e-3)

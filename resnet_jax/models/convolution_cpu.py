@@ -36,7 +36,8 @@ def convolve_on_cpu(images: Images, kernel: Kernel, stride: int, groups: int) ->
 def _pays(images: Images, kernel: Kernel) -> bool:
     """Whether Winograd's way is faster: its transforms of images and of the kernel cost less than they save."""
     pixels = math.prod(images.shape[:3])
-    return min(kernel.shape[2:]) >= 64 and pixels >= 2048 and images.dtype.itemsize >= 4
+    many = isinstance(pixels, int) and pixels >= 2048  # an exported program's batch may be a symbol
+    return many and min(kernel.shape[2:]) >= 64 and images.dtype.itemsize >= 4
 
 
 def _out(extent: int, size: int, stride: int) -> int:
