@@ -31,8 +31,8 @@ def winograd(
 
     F(4x4, 3x3) of Lavin and Gray (2015, arXiv:1509.09308): the product of two polynomials is found from its values at 6
     points, along each side, so that 36 products make a tile of outputs instead of 144. What is added to that grows with
-    the number of channels, not with its square. float32 rounds to some 1e-5 of the outputs' size at 256 channels, the plain
-    sum to 1e-6. The gradients are the transposes of these steps, and as fast.
+    the number of channels, not with its square. float32 rounds to some 1e-5 of the outputs' size at 256 channels, the
+    plain sum to 1e-6. The gradients are the transposes of these steps, and as fast.
     """
     batch, height, width, channels = images.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
