@@ -20,7 +20,8 @@ from resnet_jax.data.resident import Resident
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.tools.ceiling import Seconds, seconds_of, speed
 from resnet_jax.tools.chips import CHIPS
-from resnet_jax.tools.compiled import Work, collectives, size_of, tpu_refusal, work_of
+from resnet_jax.tools.compiled import Work, tpu_refusal, work_of
+from resnet_jax.tools.hlo import collectives, memory_traffic, size_of
 from resnet_jax.tools.job import MEAN, STD, lower, make_job
 from resnet_jax.tools.sizing import Compiler, Needs, largest_batch
 from resnet_jax.tools.targets import devices_of, parse_target
@@ -100,6 +101,41 @@ def test_an_operation_in_two_halves_counts_once():
     assert collectives(text, 4) == (2, 3 * 2048, 3 * 2048 + 2 * 3 / 4 * 4096)
 
 
+def entry(*lines: str) -> str:
+    return "\n".join(
+        ["%fused (p: f32[9]) -> f32[9] {", "  ROOT %n = f32[9]{0} negate(%p)", "}", "ENTRY %main {", *lines, "}"]
+    )
+
+
+def test_a_fusion_reads_its_operands_and_writes_its_result():
+    text = entry(
+        "  %p = f32[8,16]{1,0} parameter(0)",
+        "  %q = f32[16]{0} parameter(1)",
+        "  ROOT %f = (f32[8,16]{1,0}, f32[8]{0}) fusion(%p, %q), kind=kLoop, calls=%fused",
+    )
+    assert memory_traffic(text) == 4 * ((128 + 16) + (128 + 8))
+
+
+def test_what_stays_in_fast_memory_is_no_traffic():
+    text = entry(
+        "  %p = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)",
+        "  %a = bf16[64,128]{1,0:T(8,128)(2,1)S(1)} fusion(%p), kind=kLoop, calls=%fused",
+        "  ROOT %b = bf16[64,128]{1,0:T(8,128)(2,1)} fusion(%a), kind=kLoop, calls=%fused",
+    )
+    assert memory_traffic(text) == 2 * (8192 + 8192)
+
+
+def test_bringing_a_part_into_fast_memory_reads_that_part():
+    text = entry(
+        "  %p = f32[3,128]{1,0:T(1,128)} parameter(0)",
+        "  %s = ((f32[3,128]{1,0:T(1,128)}), f32[1,128]{1,0:T(1,128)S(1)}, s32[]{:S(2)}) slice-start(%p)",
+        "  %d = f32[1,128]{1,0:T(1,128)S(1)} slice-done(%s)",
+        '  %c = f32[3,128]{1,0:T(1,128)S(1)} custom-call(%d, %d, %d), custom_call_target="ConcatBitcast"',
+        "  ROOT %r = f32[3,128]{1,0:T(1,128)} fusion(%c), kind=kLoop, calls=%fused",
+    )
+    assert memory_traffic(text) == 4 * (128 + 384)
+
+
 @pytest.mark.parametrize(
     ("type", "size"),
     [("f32[]", 4), ("pred[7]{0}", 7), ("(bf16[2,3]{1,0:T(8,128)}, u32[5]{0})", 32), ("f8e4m3fn[9]", 9)],
@@ -123,7 +159,7 @@ def test_another_error_of_the_compiler_stays_an_error():
 
 
 def test_each_part_of_a_chip_takes_its_work_over_its_rate():
-    work = Work(197e12, 819e9 / 2, 3, 1, 200e9 / 4)
+    work = Work(197e12, 0.0, 819_000_000_000 // 2, 3, 1, 200e9 / 4)
     assert seconds_of(work, V5E) == Seconds(arithmetic=1.0, memory=0.5, network=0.25)
 
 
@@ -260,6 +296,15 @@ def test_the_figures_are_the_compilers_when_asked_by_hand(target, unchecked):
     if costs is not None:  # of a TPU's compiler
         assert (work.flops, work.bytes_accessed) == (costs["flops"], costs["bytes accessed"])
     assert work.collectives == compiled.as_text().count(" all-reduce(") + compiled.as_text().count(" all-reduce-start(")
+
+
+@pytest.mark.slow
+@TPU
+def test_traffic_is_the_compilers_count_where_fast_memory_is_left_alone(unchecked):
+    compiler = ready_batches("v5e:1x1")
+    lowered = lower(compiler.job, 64, compiler.mesh, 64)
+    compiled = lowered.compile(compiler_options={"xla_msa_enable": False})
+    assert memory_traffic(compiled.as_text()) == pytest.approx(compiled.cost_analysis()["bytes accessed"], rel=0.02)
 
 
 def ready_batches(target: str) -> Compiler:

@@ -34,7 +34,7 @@ def seconds_of(work: Work, chip: Chip) -> Seconds:
     """The least time that `work` takes."""
     return Seconds(
         work.flops / chip.bfloat16_flops,
-        work.bytes_accessed / chip.memory_bandwidth,
+        work.traffic_bytes / chip.memory_bandwidth,
         work.sent_bytes / chip.network_bandwidth,
     )
 

@@ -6,17 +6,11 @@ from typing import Any
 
 import jax
 
+from resnet_jax.tools.hlo import collectives, memory_traffic
+
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = r"([\d.]+)([KMGT])"
 REFUSAL = re.compile(rf"Used {SIZE} of {SIZE} hbm|temporaries \({SIZE}\) exceeds available HBM \({SIZE}\)")
-INSTRUCTION = re.compile(r"%(?P<name>[\w.-]+) = (?P<type>\(.*?\)|\S+) (?P<op>[\w-]+)\((?P<operands>.*?)\)")
-SENT = {  # bytes that a chip sends for each byte of its operand, among n chips in a ring
-    "all-reduce": lambda n: 2 * (n - 1) / n,
-    "reduce-scatter": lambda n: (n - 1) / n,
-    "all-to-all": lambda n: (n - 1) / n,
-    "all-gather": lambda n: n - 1,
-    "collective-permute": lambda n: 1,
-}
 
 
 @dataclass(frozen=True)
@@ -25,7 +19,9 @@ class Work:
 
     flops: float
     bytes_accessed: float
-    """Read from and written to memory, by the compiler's count."""
+    """By the compiler's own count: a TPU's has also what stays in its fast memory, a GPU's has no convolutions."""
+    traffic_bytes: int
+    """Read from and written to a chip's main memory; see `memory_traffic`."""
     collectives: int
     """Operations between the chips."""
     collective_bytes: int
@@ -62,41 +58,8 @@ def work_of(compiled: jax.stages.Compiled, flops: float, devices: int) -> Work:
 
         client = jax.local_devices(backend="cpu")[0].client
         costs = _jax.hlo_module_cost_analysis(client, executable.hlo_modules()[0]) | {"flops": flops}
-    return Work(costs["flops"], costs["bytes accessed"], *collectives(compiled.as_text() or "", devices))
-
-
-def collectives(text: str, devices: int) -> tuple[int, int, float]:
-    """Counts the operations between chips in an optimised HLO module.
-
-    Args:
-        text: the module. Each operation counts once; loops are not multiplied.
-        devices: chips, all of which take part in each operation.
-
-    Returns:
-        Their number, the bytes of their operands on a chip, and the bytes that a chip sends in rings (Patarasuk and
-        Yuan 2009, "Bandwidth optimal all-reduce algorithms").
-    """
-    instructions = list(INSTRUCTION.finditer(text))
-    sizes = {each["name"]: size_of(each["type"]) for each in instructions}
-    count, operand_bytes, sent_bytes = 0, 0, 0.0
-    for each in instructions:
-        kind = each["op"].removesuffix("-start")
-        if kind in SENT:
-            size = sum(sizes[name] for name in re.findall(r"%([\w.-]+)", each["operands"]))
-            count, operand_bytes, sent_bytes = count + 1, operand_bytes + size, sent_bytes + SENT[kind](devices) * size
-    return count, operand_bytes, sent_bytes
-
-
-def size_of(type: str) -> int:
-    """Bytes of an HLO type, "f32[8,16]{1,0}" or a tuple of such, without padding."""
-    total = 0
-    for name, shape in re.findall(r"(\w+)\[([\d,]*)\]", type):
-        bits = re.search(r"\d+", name)
-        elements = 1
-        for axis in filter(None, shape.split(",")):
-            elements *= int(axis)
-        total += elements * (int(bits[0]) if bits else 8) // 8
-    return total
+    text = compiled.as_text() or ""
+    return Work(costs["flops"], costs["bytes accessed"], memory_traffic(text), *collectives(text, devices))
 
 
 def tpu_refusal(error: jax.errors.JaxRuntimeError) -> tuple[int, int]:

@@ -103,7 +103,7 @@ def _print(figures: dict[str, Any], target: Target) -> None:
     table = Table(Column("a step, each chip"), Column("needs", justify="right"), "at", Column("takes", justify="right"))
     for name, need, rate in (
         ("arithmetic", f"{figures['flops'] / 1e9:,.1f} GFLOP", f"{chip.bfloat16_flops / 1e12:,.0f} TFLOP/s"),
-        ("memory", f"{figures['bytes_accessed'] / 1e6:,.1f} MB", f"{chip.memory_bandwidth / 1e9:,.0f} GB/s"),
+        ("memory", f"{figures['traffic_bytes'] / 1e6:,.1f} MB", f"{chip.memory_bandwidth / 1e9:,.0f} GB/s"),
         ("network", f"{figures['sent_bytes'] / 1e6:,.1f} MB sent", f"{chip.network_bandwidth / 1e9:,.0f} GB/s"),
     ):
         table.add_row(name, need, rate, f"{seconds[name] * 1e3:,.3f} ms")

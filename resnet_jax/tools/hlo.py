@@ -1,0 +1,82 @@
+"""What an optimised HLO module, as text, says of the bytes that it moves."""
+
+import re
+
+INSTRUCTION = re.compile(r"%(?P<name>[\w.-]+) = (?P<type>\(.*?\)|\S+) (?P<op>[\w-]+)\((?P<operands>.*?)\)(?P<rest>.*)")
+ARRAY = re.compile(r"(?P<type>\w+)\[(?P<shape>[\d,]*)\](?:\{(?P<layout>[^{}]*)\})?")
+SENT = {  # bytes that a chip sends for each byte of its operand, among n chips in a ring
+    "all-reduce": lambda n: 2 * (n - 1) / n,
+    "reduce-scatter": lambda n: (n - 1) / n,
+    "all-to-all": lambda n: (n - 1) / n,
+    "all-gather": lambda n: n - 1,
+    "collective-permute": lambda n: 1,
+}
+NO_WORK = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
+PARTS = {"copy-done", "slice-done", "slice", "dynamic-slice"}
+"""What reads no more of an operand than it writes."""
+
+
+def collectives(text: str, devices: int) -> tuple[int, int, float]:
+    """Counts the operations between chips in an optimised HLO module.
+
+    Args:
+        text: the module. Each operation counts once; loops are not multiplied.
+        devices: chips, all of which take part in each operation.
+
+    Returns:
+        Their number, the bytes of their operands on a chip, and the bytes that a chip sends in rings (Patarasuk and
+        Yuan 2009, "Bandwidth optimal all-reduce algorithms").
+    """
+    instructions = list(INSTRUCTION.finditer(text))
+    sizes = {each["name"]: size_of(each["type"]) for each in instructions}
+    count, operand_bytes, sent_bytes = 0, 0, 0.0
+    for each in instructions:
+        kind = each["op"].removesuffix("-start")
+        if kind in SENT:
+            size = sum(sizes[name] for name in _operands(each))
+            count, operand_bytes, sent_bytes = count + 1, operand_bytes + size, sent_bytes + SENT[kind](devices) * size
+    return count, operand_bytes, sent_bytes
+
+
+def memory_traffic(text: str) -> int:
+    """Counts the bytes that an optimised HLO module reads from and writes to a chip's main memory.
+
+    Each instruction reads its operands and writes its result, but for what lies in another memory: on a TPU maps stay
+    in its fast one, or are brought there by copies that run beside the arithmetic. A fusion is one instruction, and so
+    is a convolution that a library computes. What a GPU's cache keeps from one instruction to the next counts.
+
+    Args:
+        text: the module, without loops.
+    """
+    instructions = {each["name"]: each for each in INSTRUCTION.finditer(text[text.index("ENTRY ") :])}
+
+    def from_memory(each: re.Match) -> int:
+        return sum(size_of(instructions[name]["type"], main=True) for name in _operands(each))
+
+    total = 0
+    for each in instructions.values():
+        op = each["op"]
+        if op in NO_WORK or op.endswith("-start") or 'custom_call_target="ConcatBitcast"' in each["rest"]:
+            continue
+        first_half = instructions[_operands(each)[0]] if op.endswith("-done") else each
+        read, written = from_memory(first_half), size_of(each["type"], main=True)
+        total += written + (min(read, size_of(each["type"])) if op in PARTS else read)
+    return total
+
+
+def size_of(type: str, *, main: bool = False) -> int:
+    """Bytes of an HLO type, "f32[8,16]{1,0}" or a tuple of such, without padding; with `main`, those in main memory."""
+    total = 0
+    for array in ARRAY.finditer(type):
+        if main and re.search(r"S\([1-9]", array["layout"] or ""):
+            continue
+        bits = re.search(r"\d+", array["type"])
+        elements = 1
+        for axis in filter(None, array["shape"].split(",")):
+            elements *= int(axis)
+        total += elements * (int(bits[0]) if bits else 8) // 8
+    return total
+
+
+def _operands(instruction: re.Match) -> list[str]:
+    return re.findall(r"%([\w.-]+)", instruction["operands"])
