@@ -37,6 +37,8 @@ class ModelConfig:
     """Channels of the first stage; 64 is the published network."""
     zero_init: bool = False
     """Start the last BatchNorm scale of each block at 0, so that each block starts as the identity."""
+    recompute: bool = False
+    """Compute the maps between a block's convolutions again in the backward pass, to save a GPU's memory."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type of the computation. None: bfloat16 on TPU and GPU, float32 on CPU."""
     pretrained: str | None = None

@@ -1,5 +1,7 @@
 """The networks: size, cost, behaviour in training and evaluation, and use from other people's code."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,6 +83,36 @@ def test_zero_init_starts_a_block_as_its_shortcut(block, stride):
         conv, norm = module.downsample
         shortcut = norm(conv(images), train=False)
     np.testing.assert_array_equal(module(images), nnx.relu(shortcut))
+
+
+def pulled_back(block, recompute):
+    """A block's gradient with respect to its parameters, what it keeps for it, and its new running statistics."""
+    module = block(8, 8 // block.expansion, recompute=recompute, rngs=nnx.Rngs(0))
+    graphdef, params, rest = nnx.split(module, nnx.Param, ...)
+    images = draw(4, 6, 6, 8)
+
+    def outputs(params):
+        model = nnx.merge(graphdef, params, rest, copy=True)
+        return model(images, train=True), nnx.state(model, nnx.BatchStat)
+
+    _, pullback, statistics = jax.vjp(outputs, params, has_aux=True)
+    return pullback(jnp.cos(images))[0], jax.tree.leaves(pullback), statistics
+
+
+@pytest.mark.parametrize("block", [ResNetBlock, BottleneckBlock])
+def test_computing_maps_again_changes_no_gradient_and_no_statistic(block):
+    (grads, _, statistics), (wanted, _, wanted_statistics) = pulled_back(block, True), pulled_back(block, False)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), grads, wanted)
+    jax.tree.map(np.testing.assert_array_equal, statistics, wanted_statistics)
+
+
+@pytest.mark.parametrize("block", [ResNetBlock, BottleneckBlock])
+def test_computing_maps_again_keeps_no_map_after_a_relu(block):
+    def kept(recompute):
+        return sum(leaf.ndim == 4 and leaf.shape[:3] == (4, 6, 6) for leaf in pulled_back(block, recompute)[1])
+
+    convolutions = 2 if block is ResNetBlock else 3
+    assert kept(True) <= 1 + convolutions + 1 < kept(False)  # the block's input and the last ReLU's side beside them
 
 
 def test_evaluation_changes_no_running_statistic():

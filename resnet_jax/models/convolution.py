@@ -5,6 +5,7 @@ from functools import partial
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -57,6 +58,9 @@ def convolve(
     stride: int,
     groups: int = 1,
 ) -> Float[Array, "batch out_height out_width out_channels"]:
-    """Convolves with `size // 2` zeros of padding on every side."""
+    """Convolves with `size // 2` zeros of padding on every side.
+
+    The result is named "convolution" for the policies of `jax.checkpoint`.
+    """
     ours, plain = (partial(function, stride=stride, groups=groups) for function in (convolve_on_cpu, convolution))
-    return lax.platform_dependent(images, kernel, cpu=ours, default=plain)
+    return checkpoint_name(lax.platform_dependent(images, kernel, cpu=ours, default=plain), "convolution")

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -18,7 +19,8 @@ class BatchNorm(nnx.Module):
 
     The statistics take one pass over the images, as sums of `x - origin` and of its square (Chan, Golub and LeVeque
     1983, section 3). The origin is the running mean: near the mean, so that little cancels, and known before the pass,
-    so that a compiler can fuse the sums with the convolution that writes the images.
+    so that a compiler can fuse the sums with the convolution that writes the images. They are named "statistics" for
+    the policies of `jax.checkpoint`.
 
     Attributes:
         scale, bias: `[channels]`, trained, float32, start at 1 and 0.
@@ -68,8 +70,11 @@ class BatchNorm(nnx.Module):
             raise ValueError(f"BatchNorm got {batch} images; wanted a multiple of group_size={size}")
         origin = lax.stop_gradient(self.mean[...])
         groups = _wide(images.reshape(batch // size, size, height, width, channels)) - origin
-        offset = groups.mean((1, 2, 3), keepdims=True)
-        var = jnp.maximum(jnp.square(groups).mean((1, 2, 3), keepdims=True) - jnp.square(offset), 0)
+        offset, square = (
+            checkpoint_name(values.mean((1, 2, 3), keepdims=True), "statistics")
+            for values in (groups, jnp.square(groups))
+        )
+        var = jnp.maximum(square - jnp.square(offset), 0)
         self._average(self.mean, origin + offset)
         self._average(self.var, var * (count / (count - 1)))
         return self._affine(groups, offset, var).reshape(images.shape)

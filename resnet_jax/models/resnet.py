@@ -24,6 +24,17 @@ class Features(NamedTuple):
     stages: tuple[Float[Array, "batch height width channels"], ...]
 
 
+def _recomputable(method: Callable) -> Callable:
+    """Has a block that is to `recompute` keep no more of a method than convolutions and statistics."""
+    kept = jax.checkpoint_policies.save_only_these_names("convolution", "statistics")
+    again = nnx.remat(method, policy=kept, static_argnums=2)
+
+    def either(self: "ResNetBlock | BottleneckBlock", images: jax.Array, train: bool) -> jax.Array:
+        return (again if self.recompute else method)(self, images, train)
+
+    return either
+
+
 class ResNetBlock(nnx.Module):
     """Two 3x3 convolutions beside a shortcut: `relu(shortcut + residual)`, the block of ResNet-18 and -34.
 
@@ -36,6 +47,8 @@ class ResNetBlock(nnx.Module):
         dtype: of the computation; parameters stay float32.
         norm: makes a normalisation layer from a number of channels.
         zero_init: start the last norm's scale at 0, so that the block starts as the identity (Goyal et al. 2017, 5.1).
+        recompute: compute the maps between the convolutions, but no convolution, again for the backward pass (Chen et
+            al. 2016, arXiv:1604.06174, section 3). That saves a GPU's memory, not a TPU's.
     """
 
     expansion = 1
@@ -49,6 +62,7 @@ class ResNetBlock(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         norm: Norm | None = None,
         zero_init: bool = False,
+        recompute: bool = False,
         rngs: nnx.Rngs,
     ):
         conv = partial(Conv, dtype=dtype, rngs=rngs)
@@ -58,15 +72,19 @@ class ResNetBlock(nnx.Module):
         self.conv2 = conv(channels, channels, 3)
         self.bn2 = norm(channels)
         self.downsample = _projection(in_channels, channels, stride, conv, norm)
+        self.recompute = recompute
         if zero_init:
             self.bn2.scale[...] = jnp.zeros(channels)
 
     def __call__(
         self, images: Float[Array, "batch height width in_channels"], *, train: bool = False
     ) -> Float[Array, "batch out_height out_width out_channels"]:
-        residual = nnx.relu(self.bn1(self.conv1(images), train=train))
-        residual = self.bn2(self.conv2(residual), train=train)
+        residual = self.bn2(self._convolved(images, train), train=train)
         return nnx.relu(_shortcut(self.downsample, images, train) + residual)
+
+    @_recomputable
+    def _convolved(self, images: jax.Array, train: bool) -> jax.Array:
+        return self.conv2(nnx.relu(self.bn1(self.conv1(images), train=train)))
 
 
 class BottleneckBlock(nnx.Module):
@@ -80,7 +98,7 @@ class BottleneckBlock(nnx.Module):
         stride: 2 halves the resolution, in the 3x3 convolution.
         groups: groups of the 3x3 convolution (ResNeXt, Xie et al. 2016).
         inner_factor: channels of the 3x3 convolution, as a multiple of `channels` (wide ResNets and ResNeXt).
-        dtype, norm, zero_init: as in `ResNetBlock`.
+        dtype, norm, zero_init, recompute: as in `ResNetBlock`.
     """
 
     expansion = 4
@@ -96,6 +114,7 @@ class BottleneckBlock(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         norm: Norm | None = None,
         zero_init: bool = False,
+        recompute: bool = False,
         rngs: nnx.Rngs,
     ):
         conv = partial(Conv, dtype=dtype, rngs=rngs)
@@ -108,16 +127,20 @@ class BottleneckBlock(nnx.Module):
         self.conv3 = conv(inner, outer, 1)
         self.bn3 = norm(outer)
         self.downsample = _projection(in_channels, outer, stride, conv, norm)
+        self.recompute = recompute
         if zero_init:
             self.bn3.scale[...] = jnp.zeros(outer)
 
     def __call__(
         self, images: Float[Array, "batch height width in_channels"], *, train: bool = False
     ) -> Float[Array, "batch out_height out_width out_channels"]:
-        residual = nnx.relu(self.bn1(self.conv1(images), train=train))
-        residual = nnx.relu(self.bn2(self.conv2(residual), train=train))
-        residual = self.bn3(self.conv3(residual), train=train)
+        residual = self.bn3(self._convolved(images, train), train=train)
         return nnx.relu(_shortcut(self.downsample, images, train) + residual)
+
+    @_recomputable
+    def _convolved(self, images: jax.Array, train: bool) -> jax.Array:
+        inner = nnx.relu(self.bn1(self.conv1(images), train=train))
+        return self.conv3(nnx.relu(self.bn2(self.conv2(inner), train=train)))
 
 
 def _projection(in_channels: int, out_channels: int, stride: int, conv: Callable, norm: Norm) -> nnx.List | None:
@@ -147,6 +170,7 @@ class ResNet(nnx.Module):
         norm: "sync", statistics over the global batch; "ghost", over groups of `ghost_size` images.
         ghost_size: images in a group of "ghost" normalisation.
         zero_init: start the last scale of each block at 0.
+        recompute: keep less for the backward pass; see `ResNetBlock`.
         rngs: draws the weights, from its `params` stream.
     """
 
@@ -162,6 +186,7 @@ class ResNet(nnx.Module):
         norm: Literal["sync", "ghost"] = "sync",
         ghost_size: int = 128,
         zero_init: bool = False,
+        recompute: bool = False,
         rngs: nnx.Rngs | None = None,
     ):
         rngs = rngs or nnx.Rngs(0)
@@ -170,7 +195,7 @@ class ResNet(nnx.Module):
         self.stem = stem
         self.conv1 = conv(3, width, 7, stride=2) if stem == "imagenet" else conv(3, width, 3)
         self.bn1 = make_norm(width)
-        make_block = partial(block, dtype=dtype, norm=make_norm, zero_init=zero_init, rngs=rngs)
+        make_block = partial(block, dtype=dtype, norm=make_norm, zero_init=zero_init, recompute=recompute, rngs=rngs)
         stages, channels = [], width
         for stage, size in enumerate(stage_sizes):
             blocks = []

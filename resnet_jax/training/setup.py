@@ -197,6 +197,7 @@ def make_model(config: Config, num_classes: int) -> ResNet:
             stem=config.model.stem,
             width=config.model.width,
             zero_init=config.model.zero_init,
+            recompute=config.model.recompute,
             dtype=jnp.dtype(dtype),
             rngs=nnx.Rngs(config.train.seed),
         )
