@@ -84,12 +84,18 @@ class AugmentConfig:
     """Horizontal flip: each time at random, or at random once and then the other way on every next epoch."""
     cutout: int | None = None
     """Side in pixels of a square set to the mean colour, at a random place. None: no cutout."""
+    small_size: int | None = None
+    """Pixels of a side that the images are shrunk to in the first epochs. None: full size from the start."""
+    small_share: float = 0.5
+    """Share of the epochs, rounded, that have images of --augment.small-size."""
 
     def __post_init__(self):
         _require(
             self.crop_padding is None or self.crop_padding >= 1, "--augment.crop-padding", self.crop_padding, ">= 1"
         )
         _require(self.cutout is None or self.cutout >= 1, "--augment.cutout", self.cutout, "at least 1 pixel")
+        _require(self.small_size is None or self.small_size >= 1, "--augment.small-size", self.small_size, "1 or more")
+        _require(0 < self.small_share < 1, "--augment.small-share", self.small_share, "a share in (0, 1)")
 
 
 @dataclass(frozen=True)
@@ -221,6 +227,11 @@ class Config:
             self.optimizer.accumulate,
             f"a divisor of --train.batch-size {self.train.batch_size}",
         )
+
+    @property
+    def small_epochs(self) -> int:
+        """The first epochs, whose images are shrunk."""
+        return 0 if self.augment.small_size is None else round(self.augment.small_share * self.train.epochs)
 
 
 def as_dict(config: Config) -> dict[str, Any]:

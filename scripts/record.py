@@ -34,6 +34,9 @@ from resnet_jax.training.setup import Run, assemble, load_dataset
 from resnet_jax.training.sharding import make_mesh, replicated, split_cpu
 from resnet_jax.training.state import TrainState
 
+Part = tuple[int, Int[np.ndarray, "steps batch"]]
+"""An epoch, and a dispatch of its order."""
+
 
 @dataclass(frozen=True)
 class Arguments(Config):
@@ -70,8 +73,9 @@ def main() -> None:
 def measure(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
     """Trains once: accuracies on the test images with the recipe's augmentation and without, and the seconds."""
     run, state = assemble(config, dataset, mesh)
-    lengths = {len(part): part for part in dispatches(run, config, epoch=0)}
-    train(run, jax.tree.map(jnp.copy, state), lengths.values(), mesh)  # compiles
+    ends = [part for epoch in {0, config.train.epochs - 1} for part in dispatches(run, config, epoch)]
+    kinds = {(epoch, len(order)): (epoch, order) for epoch, order in ends}
+    train(run, jax.tree.map(jnp.copy, state), kinds.values(), mesh)  # compiles
     score(run, state, config)
     start = time.perf_counter()
     parts = (part for epoch in range(config.train.epochs) for part in dispatches(run, config, epoch))
@@ -82,17 +86,17 @@ def measure(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
     return {"test_accuracy": accuracy, "plain": plain, "seconds": seconds}
 
 
-def dispatches(run: Run, config: Config, epoch: int) -> list[Int[np.ndarray, "steps batch"]]:
-    """The order of an epoch in parts of one dispatch each; the last may be shorter."""
+def dispatches(run: Run, config: Config, epoch: int) -> list[Part]:
+    """An epoch in parts of one dispatch each; the last may be shorter."""
     order, size = run.order(epoch), steps_per_dispatch(config)
-    return [order[offset : offset + size] for offset in range(0, len(order), size)]
+    return [(epoch, order[offset : offset + size]) for offset in range(0, len(order), size)]
 
 
-def train(run: Run, state: TrainState, parts: Iterable[Int[np.ndarray, "steps batch"]], mesh: Mesh) -> TrainState:
+def train(run: Run, state: TrainState, parts: Iterable[Part], mesh: Mesh) -> TrainState:
     """Takes the steps of `parts`; no figure of them is read."""
     metrics = jax.device_put(TrainMetrics.zero(), replicated(mesh))
-    for part in parts:
-        state, metrics = run.dispatch(state, metrics, part)
+    for epoch, order in parts:
+        state, metrics = run.dispatch(state, metrics, order, epoch)
         if jax.default_backend() == "cpu":
             jax.block_until_ready(metrics)  # queued steps of several CPU devices can deadlock in a collective
     return state

@@ -76,3 +76,14 @@ def test_normalize_gives_mean_0_and_deviation_1():
     normal = augment.normalize(images, jnp.float32(floats.mean((0, 1, 2))), jnp.float32(floats.std((0, 1, 2))))
     np.testing.assert_allclose(normal.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(normal.std((0, 1, 2)), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [4, 6])
+def test_shrinking_is_a_triangle_filter_as_wide_as_the_pixels_that_it_makes(size):
+    images = jax.random.normal(KEY, (3, 8, 8, 2))
+    step = 8 / size
+    distances = (np.arange(8) + 0.5)[None] - step * (np.arange(size) + 0.5)[:, None]
+    weights = np.maximum(1 - abs(distances) / step, 0)
+    weights /= weights.sum(1, keepdims=True)
+    expected = np.einsum("yh,bhwc,xw->byxc", weights, images, weights)
+    np.testing.assert_allclose(augment.shrink(images, size), expected, atol=1e-5)

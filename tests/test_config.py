@@ -100,6 +100,8 @@ def test_a_field_that_only_one_of_them_has_is_a_difference():
         (DataConfig, "val_fraction", 1.0),
         (AugmentConfig, "crop_padding", 0),
         (AugmentConfig, "cutout", 0),
+        (AugmentConfig, "small_size", 0),
+        (AugmentConfig, "small_share", 1.0),
         (OptimizerConfig, "peak_learning_rate", 0.0),
         (OptimizerConfig, "peak_learning_rate", float("nan")),
         (OptimizerConfig, "warmup", 1.0),

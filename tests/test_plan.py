@@ -15,7 +15,7 @@ from flax import nnx
 from jax.experimental.layout import Format, Layout
 from jax.sharding import PartitionSpec
 
-from resnet_jax.config import Config, DataConfig, ModelConfig, TrainConfig
+from resnet_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
 from resnet_jax.data.resident import Resident
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.tools.ceiling import Seconds, seconds_of, speed
@@ -169,10 +169,18 @@ def test_the_slowest_part_bounds_the_step():
 
 
 def test_the_training_takes_its_full_batches_times_the_step():
-    figures = speed(JOB, 500, Seconds(0.1, 0.2, 0.0), 4, 3.0)
+    figures = speed(JOB, 500, Seconds(0.1, 0.2, 0.0), Seconds(0.0, 0.0, 0.0), 4, 3.0)
     assert figures["steps"] == 200 and figures["images_per_second_ceiling"] == 2500
     assert figures["training_seconds"] == pytest.approx(40)
     assert figures["chip_hours"] == pytest.approx(4 * 40 / 3600) and figures["cost"] == pytest.approx(3 * 4 * 40 / 3600)
+
+
+def test_shrunk_images_take_their_own_time():
+    config = replace(JOB.config, augment=AugmentConfig(small_size=16, small_share=0.4))
+    epochs, full, small = config.train.epochs, Seconds(0.1, 0.2, 0.0), Seconds(0.05, 0.1, 0.0)
+    figures = speed(replace(JOB, config=config), 500, full, small, 1, None)
+    early = round(0.4 * epochs)
+    assert figures["training_seconds"] == pytest.approx(JOB.images // 500 * (0.1 * early + 0.2 * (epochs - early)))
 
 
 def fake_needs(fixed: int, each: int, limit: int, tried: list[int]):

@@ -409,6 +409,29 @@ def test_a_run_on_eight_devices_goes_on_on_one(trainer, tmp_path, whole):
     assert got["test_loss"] == pytest.approx(expected["test_loss"], rel=0.2)
 
 
+def test_the_first_epochs_train_on_shrunk_images(trainer):
+    config = trainer.quick_config()
+    config = replace(config, augment=replace(config.augment, small_size=5, small_share=0.5))
+    run, state = assemble(config, load_dataset(config.data), one_device_mesh(64))
+    order = run.order(0)[:1]
+
+    def loss(dispatch, *rest):
+        copies = jax.tree.map(jax.numpy.copy, (state, TrainMetrics.zero()))
+        return float(dispatch(*copies, *rest)[1].loss)
+
+    small, full = (loss(each, run.train_data, order) for each in (run.program.small_dispatch, run.program.dispatch))
+    got = [loss(run.dispatch, order, epoch) for epoch in range(config.train.epochs)]
+    assert small != pytest.approx(full, rel=1e-3)
+    np.testing.assert_allclose(got, [small, full], rtol=1e-4)
+
+
+def test_images_are_not_shrunk_to_more_than_their_size(trainer):
+    config = trainer.quick_config()
+    config = replace(config, augment=replace(config.augment, small_size=8))
+    with pytest.raises(UsageError, match=r"--augment.small-size: got 8, wanted fewer than the images' 8 pixels"):
+        assemble(config, load_dataset(config.data), one_device_mesh(64))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(trainer, tmp_path):
     config = trainer.quick_config()
     config = replace(config, optimizer=replace(config.optimizer, peak_learning_rate=1e20))
@@ -423,9 +446,9 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(trainer, tmp_
     def poisoned(config, dataset, mesh):
         run, state = original(config, dataset, mesh)
 
-        def dispatch(state, metrics, order):
+        def dispatch(state, metrics, order, epoch):
             spoil = jax.tree.map(lambda x: x * np.nan, state.params) if state.step == 30 else state.params
-            return run.dispatch(replace(state, params=spoil), metrics, order)
+            return run.dispatch(replace(state, params=spoil), metrics, order, epoch)
 
         return replace(run, dispatch=dispatch), state
 

@@ -49,9 +49,10 @@ def augmented_images(
     crop_padding: int | None,
     flip: Literal["none", "random", "alternating"],
     cutout: int | None,
+    size: int | None,
     mean: Float[np.ndarray, " 3"],
     std: Float[np.ndarray, " 3"],
-) -> Float[Array, "batch height width 3"]:
+) -> Float[Array, "batch out_height out_width 3"]:
     """Takes the images at `indices`, augments and normalises them.
 
     Args:
@@ -59,6 +60,7 @@ def augmented_images(
         flip_key: the run's, for the alternating flip.
         epoch: from 0.
         crop_padding, flip, cutout: see `resnet_jax.data.augment`.
+        size: pixels of a side that they are shrunk to; None for their own.
         mean, std: per channel, in units of 0 to 1.
     """
     crop_key, mirror_key, cutout_key = jax.random.split(key, 3)
@@ -70,7 +72,9 @@ def augmented_images(
     elif flip == "alternating":
         images = augment.alternating_flip(flip_key, images, indices, epoch, len(data.images))
     floats = augment.normalize(images, mean, std)
-    return floats if cutout is None else augment.cutout(cutout_key, floats, cutout)
+    if cutout is not None:
+        floats = augment.cutout(cutout_key, floats, cutout)
+    return floats if size is None else augment.shrink(floats, size)
 
 
 def eval_batches(

@@ -71,20 +71,31 @@ def figures_of(compiler: Compiler, price: float | None) -> dict[str, Any]:
     if counted is None:
         return figures
     work = compiler.work(counted)
-    return figures | asdict(work) | speed(job, counted, seconds_of(work, target.chip), target.count, price)
+    full = small = seconds_of(work, target.chip)
+    if job.config.small_epochs:
+        small = seconds_of(compiler.work(counted, job.config.augment.small_size), target.chip)
+    return figures | asdict(work) | speed(job, counted, full, small, target.count, price)
 
 
-def speed(job: Job, batch_size: int, seconds: Seconds, chips: int, price: float | None) -> dict[str, Any]:
-    """What the ceiling means for the whole training; evaluation is left out."""
-    steps = job.images // batch_size * job.config.train.epochs
-    chip_hours = steps * seconds.step * chips / 3600
+def speed(
+    job: Job, batch_size: int, seconds: Seconds, small: Seconds, chips: int, price: float | None
+) -> dict[str, Any]:
+    """What the ceiling means for the whole training; evaluation is left out.
+
+    Args:
+        seconds: of a step.
+        small: of one on shrunk images, in the first epochs of a recipe that has such.
+    """
+    steps_per_epoch, epochs, small_epochs = job.images // batch_size, job.config.train.epochs, job.config.small_epochs
+    training = steps_per_epoch * (small_epochs * small.step + (epochs - small_epochs) * seconds.step)
+    chip_hours = training * chips / 3600
     return {
         "step_seconds": asdict(seconds),
         "bound": seconds.bound,
         "images_per_second_ceiling": batch_size / seconds.step,
-        "epochs": job.config.train.epochs,
-        "steps": steps,
-        "training_seconds": steps * seconds.step,
+        "epochs": epochs,
+        "steps": steps_per_epoch * epochs,
+        "training_seconds": training,
         "chip_hours": chip_hours,
         "cost": None if price is None else chip_hours * price,
     }

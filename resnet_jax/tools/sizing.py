@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import jax
@@ -44,15 +44,16 @@ class Compiler:
         self.needs = lru_cache(self._needs)
         """From a batch size to its memory."""
 
-    def work(self, batch_size: int) -> Work:
-        """One step's work on each chip.
+    def work(self, batch_size: int, image_size: int | None = None) -> Work:
+        """One step's work on each chip, on images of another size where one is given.
 
         The data set is cut to one batch for this. Otherwise the compilers count all of it in every step: on GPUs as
         what the gathering reads, on some TPUs as a copy, which a run makes once for its many steps in a dispatch.
         Compilers count a loop once, so of a batch whose gradient is accumulated, one part is compiled.
         """
         parts = self.job.config.optimizer.accumulate
-        job, size, chips = without_accumulation(self.job), batch_size // parts, self.target.count
+        job = replace(without_accumulation(self.job), image_size=image_size or self.job.image_size)
+        size, chips = batch_size // parts, self.target.count
         compiled = self._compile(job, size, size)
         whole = None if self.target.is_tpu else lower(job, size, None, size).cost_analysis()
         return work_of(compiled, whole["flops"] / chips if whole else 0.0, chips).times(parts)

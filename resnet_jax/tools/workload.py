@@ -146,7 +146,7 @@ class EndToEnd:
             asked = time.perf_counter()
             order = self._run.order(epoch)[offset : offset + self._dispatched]
             waited += time.perf_counter() - asked
-            self._state, self._metrics = self._run.dispatch(self._state, self._metrics, order)
+            self._state, self._metrics = self._run.dispatch(self._state, self._metrics, order, epoch)
             jax.device_get(self._metrics)
             self._step += self._dispatched
         self.waiting_shares.append(waited / (time.perf_counter() - start))

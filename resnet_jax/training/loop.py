@@ -73,7 +73,7 @@ def _train(
                 with display.waiting_for_data():
                     order = run.order(epoch)[offset : offset + steps_per_dispatch(config)]
                 with display.training(len(order)):
-                    state, metrics = run.dispatch(state, metrics, order)
+                    state, metrics = run.dispatch(state, metrics, order, epoch)
                     sums = jax.device_get(metrics)
                 step += len(order)
                 _check_finite(sums, checkpoints)

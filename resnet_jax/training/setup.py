@@ -43,6 +43,8 @@ class Program:
 
     dispatch: Callable[..., tuple[TrainState, TrainMetrics]]
     """Jitted: state, metrics, data set and rows of indices to state and metrics; see `make_dispatch`."""
+    small_dispatch: Callable[..., tuple[TrainState, TrainMetrics]]
+    """The same on shrunk images, for the first epochs of a recipe that has such."""
     train_step: TrainStep
     """One step of it, from a batch that is ready."""
     make_batch: Callable[..., Batch]
@@ -65,8 +67,8 @@ class Run:
     program: Program
     evaluations: dict[str, Sequence[EvalBatch]]
     """Batches on the devices by split: "test", and "val" where one is held out."""
-    dispatch: Callable[[TrainState, TrainMetrics, np.ndarray], tuple[TrainState, TrainMetrics]]
-    """Takes a step for each row of indices."""
+    dispatch: Callable[[TrainState, TrainMetrics, np.ndarray, int], tuple[TrainState, TrainMetrics]]
+    """Takes a step for each row of indices, as its epoch has it."""
     order: Callable[[int], np.ndarray]
     """From an epoch to the indices of its batches, `[steps_per_epoch, batch_size]`."""
     eval_steps: dict[str, Callable]
@@ -115,17 +117,22 @@ def make_program(config: Config, graphdef: nnx.GraphDef, count: int, mean: np.nd
         key = jax.random.key(config.train.seed)
         return create_state(model, optimizer, key, ema=config.train.ema_decay is not None)
 
-    make_batch = _batch_maker(config, steps_per_epoch, mean, std)
-    dispatch = make_dispatch(train_step, make_batch)
-    return Program(dispatch, train_step, make_batch, start, schedule, steps_per_epoch, total_steps)
+    make_batch, make_small = (
+        _batch_maker(config, steps_per_epoch, mean, std, size) for size in (None, config.augment.small_size)
+    )
+    dispatch, small_dispatch = make_dispatch(train_step, make_batch), make_dispatch(train_step, make_small)
+    return Program(dispatch, small_dispatch, train_step, make_batch, start, schedule, steps_per_epoch, total_steps)
 
 
 def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainState]:
     """Builds the run and its state at step 0, all on the devices of `mesh`.
 
     Raises:
-        UsageError: the batch is larger than the training set.
+        UsageError: the batch is larger than the training set, or images are to be "shrunk" to more than their size.
     """
+    small_size, sides = config.augment.small_size, dataset.train.images.shape[1:3]
+    if small_size is not None and small_size >= min(sides):
+        raise UsageError(f"--augment.small-size: got {small_size}, wanted fewer than the images' {min(sides)} pixels")
     splits = splits_of(dataset, config.data.val_fraction)
     count, (mean, std) = len(splits["train"].labels), channel_statistics(splits["train"].images)
     model = nnx.jit(partial(make_model, config, len(dataset.class_names)))()  # one program: 62 draws compile for 7 s
@@ -133,7 +140,8 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         mean, std = _start_from(model, config.model.pretrained)
     graphdef = nnx.graphdef(model)
     program = make_program(config, graphdef, count, mean, std)
-    dispatch, train_data = LaidOut(program.dispatch), Resident(*place(splits["train"], replicated(mesh)))
+    full, small = LaidOut(program.dispatch), LaidOut(program.small_dispatch)
+    train_data = Resident(*place(splits["train"], replicated(mesh)))
     draw = jax.jit(partial(epoch_order, count=count, batch_size=config.train.batch_size))
     key = jax.random.key(config.train.seed + 1)  # apart from the one that draws the augmentation
 
@@ -144,7 +152,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         evaluations={
             name: on_devices(splits[name], config.evaluate.batch_size, mesh) for name in splits if name != "train"
         },
-        dispatch=lambda state, metrics, order: dispatch(
+        dispatch=lambda state, metrics, order, epoch: (small if epoch < config.small_epochs else full)(
             state, metrics, train_data, place(order, sharded(mesh, axis=1))
         ),
         order=lru_cache(maxsize=1)(lambda epoch: np.asarray(draw(key, epoch))),
@@ -223,7 +231,9 @@ def splits_of(dataset: Dataset, val_fraction: float | None) -> dict[str, Split]:
     return {"train": parts[0], "val": parts[1], "test": dataset.test}
 
 
-def _batch_maker(config: Config, steps_per_epoch: int, mean: np.ndarray, std: np.ndarray) -> Callable[..., Batch]:
+def _batch_maker(
+    config: Config, steps_per_epoch: int, mean: np.ndarray, std: np.ndarray, size: int | None
+) -> Callable[..., Batch]:
     flip_key = jax.random.key(config.train.seed + 2)
 
     def make_batch(data: Resident, indices: jax.Array, key: jax.Array, step: jax.Array) -> Batch:
@@ -236,6 +246,7 @@ def _batch_maker(config: Config, steps_per_epoch: int, mean: np.ndarray, std: np
             crop_padding=config.augment.crop_padding,
             flip=config.augment.flip,
             cutout=config.augment.cutout,
+            size=size,
             mean=mean,
             std=std,
         )
