@@ -144,6 +144,19 @@ def test_the_size_of_a_type_is_without_padding(type, size):
     assert size_of(type) == size
 
 
+@pytest.mark.parametrize(
+    ("type", "size"),
+    [
+        ("bf16[3,5]{1,0:T(8,128)(2,1)}", 2 * 8 * 128),
+        ("f32[2,9,4]{0,1,2:T(8,128)}", 4 * 4 * 16 * 128),
+        ("u8[64]{0:T(1024)(128)(4,1)}", 1024),
+        ("f32[3,5]{1,0}", 60),
+    ],
+)
+def test_padding_fills_up_the_tiles_of_the_layout(type, size):
+    assert size_of(type, padded=True) == size
+
+
 def test_a_refusal_says_what_is_needed_and_what_there_is():
     full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: in memory space hbm. Used 21.95G of 15.75G hbm. Exceeded")
     early = jax.errors.JaxRuntimeError(

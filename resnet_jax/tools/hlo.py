@@ -1,6 +1,8 @@
 """What an optimised HLO module, as text, says of the bytes that it moves."""
 
+import math
 import re
+from functools import partial
 
 INSTRUCTION = re.compile(r"%(?P<name>[\w.-]+) = (?P<type>\(.*?\)|\S+) (?P<op>[\w-]+)\((?P<operands>.*?)\)(?P<rest>.*)")
 ARRAY = re.compile(r"(?P<type>\w+)\[(?P<shape>[\d,]*)\](?:\{(?P<layout>[^{}]*)\})?")
@@ -42,16 +44,18 @@ def memory_traffic(text: str) -> int:
     """Counts the bytes that an optimised HLO module reads from and writes to a chip's main memory.
 
     Each instruction reads its operands and writes its result, but for what lies in another memory: on a TPU maps stay
-    in its fast one, or are brought there by copies that run beside the arithmetic. A fusion is one instruction, and so
-    is a convolution that a library computes. What a GPU's cache keeps from one instruction to the next counts.
+    in its fast one, or are brought there by copies that run beside the arithmetic. What fills up its tiles is moved as
+    well. A fusion is one instruction, and so is a convolution that a library computes. What a GPU's cache keeps from
+    one instruction to the next counts.
 
     Args:
         text: the module, without loops.
     """
     instructions = {each["name"]: each for each in INSTRUCTION.finditer(text[text.index("ENTRY ") :])}
+    stored = partial(size_of, padded=True)
 
     def from_memory(each: re.Match) -> int:
-        return sum(size_of(instructions[name]["type"], main=True) for name in _operands(each))
+        return sum(stored(instructions[name]["type"], main=True) for name in _operands(each))
 
     total = 0
     for each in instructions.values():
@@ -59,23 +63,34 @@ def memory_traffic(text: str) -> int:
         if op in NO_WORK or op.endswith("-start") or 'custom_call_target="ConcatBitcast"' in each["rest"]:
             continue
         first_half = instructions[_operands(each)[0]] if op.endswith("-done") else each
-        read, written = from_memory(first_half), size_of(each["type"], main=True)
-        total += written + (min(read, size_of(each["type"])) if op in PARTS else read)
+        read, written = from_memory(first_half), stored(each["type"], main=True)
+        total += written + (min(read, stored(each["type"])) if op in PARTS else read)
     return total
 
 
-def size_of(type: str, *, main: bool = False) -> int:
-    """Bytes of an HLO type, "f32[8,16]{1,0}" or a tuple of such, without padding; with `main`, those in main memory."""
+def size_of(type: str, *, padded: bool = False, main: bool = False) -> int:
+    """Bytes of an HLO type, "f32[8,16]{1,0:T(8,128)}" or a tuple of such.
+
+    Args:
+        padded: with what fills up the tiles in which a TPU lays it out: T(8,128), of the layout's first two axes.
+        main: only what lies in main memory.
+    """
     total = 0
     for array in ARRAY.finditer(type):
-        if main and re.search(r"S\([1-9]", array["layout"] or ""):
+        layout = array["layout"] or ""
+        if main and re.search(r"S\([1-9]", layout):
             continue
         bits = re.search(r"\d+", array["type"])
-        elements = 1
-        for axis in filter(None, array["shape"].split(",")):
-            elements *= int(axis)
-        total += elements * (int(bits[0]) if bits else 8) // 8
+        shape, tile = _integers(array["shape"]), re.search(r"T\(([\d,]+)\)", layout)
+        if padded and tile:
+            for axis, length in zip(_integers(layout.split(":")[0]), reversed(_integers(tile[1]))):
+                shape[axis] = -(-shape[axis] // length) * length
+        total += math.prod(shape) * (int(bits[0]) if bits else 8) // 8
     return total
+
+
+def _integers(text: str) -> list[int]:
+    return [int(each) for each in text.split(",") if each]
 
 
 def _operands(instruction: re.Match) -> list[str]:
