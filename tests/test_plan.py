@@ -279,7 +279,7 @@ def by_hand(width: int, batch_size: int, images: int, target: str) -> jax.stages
     model = nnx.eval_shape(lambda: make_model(config, 10))
     program = make_program(config, nnx.graphdef(model), 50_000, MEAN, STD)
     state = jax.eval_shape(lambda: program.create_state(make_model(config, 10)))
-    data = Resident(jnp.zeros((images, 32, 32, 3), jnp.uint8), jnp.zeros(images, jnp.int32))
+    data = Resident(jnp.zeros((images, 32 * 32 * 3), jnp.uint8), jnp.zeros(images, jnp.int32), (32, 32, 3))
     whole, rows = replicated(mesh), sharded(mesh, axis=1)
 
     def shapes(tree, sharding):
@@ -317,6 +317,17 @@ def test_the_figures_are_the_compilers_when_asked_by_hand(target, unchecked):
     if costs is not None:  # of a TPU's compiler
         assert (work.flops, work.bytes_accessed) == (costs["flops"], costs["bytes accessed"])
     assert work.collectives == compiled.as_text().count(" all-reduce(") + compiled.as_text().count(" all-reduce-start(")
+
+
+@pytest.mark.slow
+@TPU
+def test_a_resident_data_set_lies_on_a_tpu_once_and_hardly_padded(unchecked):
+    def bytes_with(images: int) -> int:
+        memory = by_hand(4, 64, images, "v5e:2x2").memory_analysis()
+        return memory.argument_size_in_bytes + memory.temp_size_in_bytes
+
+    image_and_label = 32 * 32 * 3 + 4
+    assert bytes_with(50_000) - bytes_with(10_000) == pytest.approx(40_000 * image_and_label, rel=0.01)
 
 
 @pytest.mark.slow

@@ -1,10 +1,11 @@
 """Order of the images, batches for evaluation, statistics of a split."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.data.resident import channel_statistics, epoch_order, eval_batches
+from resnet_jax.data.resident import Resident, channel_statistics, epoch_order, eval_batches
 from resnet_jax.data.split import stratified_holdout
 
 KEY = jax.random.key(3)
@@ -30,6 +31,12 @@ def test_eval_batches_count_every_image_once(batch_size):
     assert {len(batch.images) for batch in batches} == {batch_size}
     counted = np.concatenate([batch.labels[batch.mask] for batch in batches])
     np.testing.assert_array_equal(counted, np.arange(23))
+
+
+def test_resident_rows_give_back_the_images_they_were():
+    images = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), dtype=np.uint8)
+    data = Resident(jnp.asarray(images.reshape(9, -1)), jnp.arange(9, dtype=jnp.int32), (4, 5, 3))
+    np.testing.assert_array_equal(data.images(jnp.array([7, 0, 7])), images[[7, 0, 7]])
 
 
 def test_channel_statistics_are_those_of_all_pixels():

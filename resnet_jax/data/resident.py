@@ -5,6 +5,7 @@ resumes without any loader state.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import jax
@@ -15,11 +16,23 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Key, UInt8
 from resnet_jax.data import augment
 
 
-class Resident(NamedTuple):
-    """A split on the devices."""
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Resident:
+    """A split on the devices, an image to a row.
 
-    images: UInt8[Array, "n height width 3"]
+    Kept as `[n, height, width, 3]`, a TPU would copy the whole split at every dispatch, into tiles that make it four
+    times as large.
+    """
+
+    rows: UInt8[Array, "n values"]
     labels: Int32[Array, " n"]
+    shape: tuple[int, int, int] = field(metadata={"static": True})
+    """Of an image: height, width, 3."""
+
+    def images(self, indices: Int[Array, " batch"]) -> UInt8[Array, "batch height width 3"]:
+        """Takes the images at `indices`."""
+        return self.rows[indices].reshape(len(indices), *self.shape)
 
 
 class EvalBatch(NamedTuple):
@@ -64,13 +77,13 @@ def augmented_images(
         mean, std: per channel, in units of 0 to 1.
     """
     crop_key, mirror_key, cutout_key = jax.random.split(key, 3)
-    images = data.images[indices]
+    images = data.images(indices)
     if crop_padding is not None:
         images = augment.random_crop(crop_key, images, crop_padding)
     if flip == "random":
         images = augment.random_flip(mirror_key, images)
     elif flip == "alternating":
-        images = augment.alternating_flip(flip_key, images, indices, epoch, len(data.images))
+        images = augment.alternating_flip(flip_key, images, indices, epoch, len(data.labels))
     floats = augment.normalize(images, mean, std)
     if cutout is not None:
         floats = augment.cutout(cutout_key, floats, cutout)

@@ -83,7 +83,7 @@ def size_of(type: str, *, padded: bool = False, main: bool = False) -> int:
         bits = re.search(r"\d+", array["type"])
         shape, tile = _integers(array["shape"]), re.search(r"T\(([\d,]+)\)", layout)
         if padded and tile:
-            for axis, length in zip(_integers(layout.split(":")[0]), reversed(_integers(tile[1]))):
+            for axis, length in zip(_integers(layout.split(":")[0]), reversed(_integers(tile[1])), strict=False):
                 shape[axis] = -(-shape[axis] // length) * length
         total += math.prod(shape) * (int(bits[0]) if bits else 8) // 8
     return total

@@ -1,10 +1,12 @@
 """What is to be trained, and its step lowered for devices that need not exist."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import ShapeDtypeStruct
@@ -103,9 +105,11 @@ def lower(job: Job, batch_size: int, mesh: Mesh | None, images: int) -> jax.stag
     step: Any
     rest: tuple
     if job.resident:
-        data = ShapeDtypeStruct((images, *shape), "uint8"), ShapeDtypeStruct((images,), "int32")
+        data = jax.eval_shape(
+            lambda: Resident(jnp.zeros((images, math.prod(shape)), "uint8"), jnp.zeros(images, "int32"), shape)
+        )
         metrics, order = jax.eval_shape(TrainMetrics.zero), ShapeDtypeStruct((1, batch_size), "int32")
-        step, rest = program.dispatch, (_on(whole, metrics), Resident(*_on(whole, data)), _on(rows, order))
+        step, rest = program.dispatch, (_on(whole, metrics), _on(whole, data), _on(rows, order))
     else:
         batch = ShapeDtypeStruct((batch_size, *shape), "float32"), ShapeDtypeStruct((batch_size,), "int32")
         step, rest = program.train_step, (Batch(*_on(divided, batch)),)

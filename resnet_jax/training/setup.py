@@ -141,7 +141,9 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     graphdef = nnx.graphdef(model)
     program = make_program(config, graphdef, count, mean, std)
     full, small = LaidOut(program.dispatch), LaidOut(program.small_dispatch)
-    train_data = Resident(*place(splits["train"], replicated(mesh)))
+    train = splits["train"]
+    rows, labels = place((train.images.reshape(count, -1), train.labels), replicated(mesh))
+    train_data = Resident(rows, labels, train.images.shape[1:])
     draw = jax.jit(partial(epoch_order, count=count, batch_size=config.train.batch_size))
     key = jax.random.key(config.train.seed + 1)  # apart from the one that draws the augmentation
 
