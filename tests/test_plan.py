@@ -277,9 +277,9 @@ def by_hand(width: int, batch_size: int, images: int, target: str) -> jax.stages
     )
     mesh = make_mesh(batch_size, devices_of(parse_target(target)))
     model = nnx.eval_shape(lambda: make_model(config, 10))
-    program = make_program(config, nnx.graphdef(model), 50_000, MEAN, STD)
+    program = make_program(config, nnx.graphdef(model), (50_000, 32, 32, 3), MEAN, STD)
     state = jax.eval_shape(lambda: program.create_state(make_model(config, 10)))
-    data = Resident(jnp.zeros((images, 32 * 32 * 3), jnp.uint8), jnp.zeros(images, jnp.int32), (32, 32, 3))
+    data = Resident(jnp.zeros((images, 32 * 32 * 3), jnp.uint8), jnp.zeros(images, jnp.int32))
     whole, rows = replicated(mesh), sharded(mesh, axis=1)
 
     def shapes(tree, sharding):

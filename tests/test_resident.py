@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.data.resident import Resident, channel_statistics, epoch_order, eval_batches
+from resnet_jax.data.resident import Resident, augmented_images, channel_statistics, epoch_order, eval_batches
 from resnet_jax.data.split import stratified_holdout
 
 KEY = jax.random.key(3)
@@ -33,10 +33,23 @@ def test_eval_batches_count_every_image_once(batch_size):
     np.testing.assert_array_equal(counted, np.arange(23))
 
 
-def test_resident_rows_give_back_the_images_they_were():
+def test_a_batch_holds_the_images_whose_rows_it_takes():
     images = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), dtype=np.uint8)
-    data = Resident(jnp.asarray(images.reshape(9, -1)), jnp.arange(9, dtype=jnp.int32), (4, 5, 3))
-    np.testing.assert_array_equal(data.images(jnp.array([7, 0, 7])), images[[7, 0, 7]])
+    batch = augmented_images(
+        Resident(jnp.asarray(images.reshape(9, -1)), jnp.arange(9, dtype=jnp.int32)),
+        jnp.array([7, 0, 7]),
+        KEY,
+        KEY,
+        jnp.int32(0),
+        shape=(4, 5, 3),
+        crop_padding=None,
+        flip="none",
+        cutout=None,
+        size=None,
+        mean=np.zeros(3, np.float32),
+        std=np.ones(3, np.float32),
+    )
+    np.testing.assert_allclose(batch, images[[7, 0, 7]] / 255, rtol=1e-6)
 
 
 def test_channel_statistics_are_those_of_all_pixels():

@@ -5,7 +5,6 @@ resumes without any loader state.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import jax
@@ -16,9 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Key, UInt8
 from resnet_jax.data import augment
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Resident:
+class Resident(NamedTuple):
     """A split on the devices, an image to a row.
 
     Kept as `[n, height, width, 3]`, a TPU would copy the whole split at every dispatch, into tiles that make it four
@@ -27,12 +24,6 @@ class Resident:
 
     rows: UInt8[Array, "n values"]
     labels: Int32[Array, " n"]
-    shape: tuple[int, int, int] = field(metadata={"static": True})
-    """Of an image: height, width, 3."""
-
-    def images(self, indices: Int[Array, " batch"]) -> UInt8[Array, "batch height width 3"]:
-        """Takes the images at `indices`."""
-        return self.rows[indices].reshape(len(indices), *self.shape)
 
 
 class EvalBatch(NamedTuple):
@@ -59,6 +50,7 @@ def augmented_images(
     flip_key: Key[Array, ""],
     epoch: Int[Array, ""],
     *,
+    shape: tuple[int, int, int],
     crop_padding: int | None,
     flip: Literal["none", "random", "alternating"],
     cutout: int | None,
@@ -72,12 +64,13 @@ def augmented_images(
         key: this step's.
         flip_key: the run's, for the alternating flip.
         epoch: from 0.
+        shape: of an image in `data`: height, width, 3.
         crop_padding, flip, cutout: see `resnet_jax.data.augment`.
         size: pixels of a side that they are shrunk to; None for their own.
         mean, std: per channel, in units of 0 to 1.
     """
     crop_key, mirror_key, cutout_key = jax.random.split(key, 3)
-    images = data.images(indices)
+    images = data.rows[indices].reshape(-1, *shape)
     if crop_padding is not None:
         images = augment.random_crop(crop_key, images, crop_padding)
     if flip == "random":

@@ -24,7 +24,7 @@ def figures_of(workload: Workload, timings: Mapping[str, Timing]) -> dict[str, A
         "stem": config.model.stem,
         "width": config.model.width,
         "parameters": workload.parameters,
-        "image_size": workload.run.train_data.shape[0],
+        "image_size": workload.run.dataset.train.images.shape[1],
         "batch_size": batch_size,
         "dtype": workload.dtype,
         "device_kind": device.device_kind,

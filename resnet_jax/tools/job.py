@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import ShapeDtypeStruct
@@ -98,18 +97,16 @@ def lower(job: Job, batch_size: int, mesh: Mesh | None, images: int) -> jax.stag
     """
     config = replace(job.config, train=replace(job.config.train, batch_size=batch_size))
     make = partial(make_model, config, job.classes)
-    program = make_program(config, nnx.graphdef(nnx.eval_shape(make)), job.images, MEAN, STD)
+    shape = (job.image_size, job.image_size, 3)
+    program = make_program(config, nnx.graphdef(nnx.eval_shape(make)), (job.images, *shape), MEAN, STD)
     whole, divided, rows = (None,) * 3 if mesh is None else (replicated(mesh), sharded(mesh), sharded(mesh, axis=1))
     state = _on(whole, jax.eval_shape(lambda: program.create_state(make())))
-    shape = (job.image_size, job.image_size, 3)
     step: Any
     rest: tuple
     if job.resident:
-        data = jax.eval_shape(
-            lambda: Resident(jnp.zeros((images, math.prod(shape)), "uint8"), jnp.zeros(images, "int32"), shape)
-        )
+        data = ShapeDtypeStruct((images, math.prod(shape)), "uint8"), ShapeDtypeStruct((images,), "int32")
         metrics, order = jax.eval_shape(TrainMetrics.zero), ShapeDtypeStruct((1, batch_size), "int32")
-        step, rest = program.dispatch, (_on(whole, metrics), _on(whole, data), _on(rows, order))
+        step, rest = program.dispatch, (_on(whole, metrics), Resident(*_on(whole, data)), _on(rows, order))
     else:
         batch = ShapeDtypeStruct((batch_size, *shape), "float32"), ShapeDtypeStruct((batch_size,), "int32")
         step, rest = program.train_step, (Batch(*_on(divided, batch)),)

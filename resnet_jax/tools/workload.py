@@ -59,7 +59,7 @@ class Workload:
     @cached_property
     def cost(self) -> Cost:
         """Of the forward pass of one image."""
-        image = jax.ShapeDtypeStruct((1, *self.run.train_data.shape), jnp.float32)
+        image = jax.ShapeDtypeStruct((1, *self.run.dataset.train.images.shape[1:]), jnp.float32)
         return cost_of(self._forward, self._state.params, self._state.batch_stats, image)
 
     @cached_property

@@ -85,18 +85,21 @@ def load_dataset(config: DataConfig, *, resize: int | None = None) -> Dataset:
     return load_tfds(config.name, config.dir, config.image_size, resize=resize)
 
 
-def make_program(config: Config, graphdef: nnx.GraphDef, count: int, mean: np.ndarray, std: np.ndarray) -> Program:
+def make_program(
+    config: Config, graphdef: nnx.GraphDef, shape: tuple[int, int, int, int], mean: np.ndarray, std: np.ndarray
+) -> Program:
     """Builds the computation of a run.
 
     Args:
         config: the whole configuration.
         graphdef: the network's structure, of `make_model`.
-        count: training images.
+        shape: of the training images: their number, height, width, 3.
         mean, std: what the images are normalised by, in units of 0 to 1.
 
     Raises:
         UsageError: the batch is larger than the training set.
     """
+    count, image_shape = shape[0], shape[1:]
     steps_per_epoch = count // config.train.batch_size
     if steps_per_epoch == 0:
         raise UsageError(
@@ -118,7 +121,8 @@ def make_program(config: Config, graphdef: nnx.GraphDef, count: int, mean: np.nd
         return create_state(model, optimizer, key, ema=config.train.ema_decay is not None)
 
     make_batch, make_small = (
-        _batch_maker(config, steps_per_epoch, mean, std, size) for size in (None, config.augment.small_size)
+        _batch_maker(config, steps_per_epoch, image_shape, mean, std, size)
+        for size in (None, config.augment.small_size)
     )
     dispatch, small_dispatch = make_dispatch(train_step, make_batch), make_dispatch(train_step, make_small)
     return Program(dispatch, small_dispatch, train_step, make_batch, start, schedule, steps_per_epoch, total_steps)
@@ -134,16 +138,15 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     if small_size is not None and small_size >= min(sides):
         raise UsageError(f"--augment.small-size: got {small_size}, wanted fewer than the images' {min(sides)} pixels")
     splits = splits_of(dataset, config.data.val_fraction)
-    count, (mean, std) = len(splits["train"].labels), channel_statistics(splits["train"].images)
+    images, labels = splits["train"]
+    count, (mean, std) = len(labels), channel_statistics(images)
     model = nnx.jit(partial(make_model, config, len(dataset.class_names)))()  # one program: 62 draws compile for 7 s
     if config.model.pretrained is not None:
         mean, std = _start_from(model, config.model.pretrained)
     graphdef = nnx.graphdef(model)
-    program = make_program(config, graphdef, count, mean, std)
+    program = make_program(config, graphdef, images.shape, mean, std)
     full, small = LaidOut(program.dispatch), LaidOut(program.small_dispatch)
-    train = splits["train"]
-    rows, labels = place((train.images.reshape(count, -1), train.labels), replicated(mesh))
-    train_data = Resident(rows, labels, train.images.shape[1:])
+    train_data = Resident(*place((images.reshape(count, -1), labels), replicated(mesh)))
     draw = jax.jit(partial(epoch_order, count=count, batch_size=config.train.batch_size))
     key = jax.random.key(config.train.seed + 1)  # apart from the one that draws the augmentation
 
@@ -234,7 +237,12 @@ def splits_of(dataset: Dataset, val_fraction: float | None) -> dict[str, Split]:
 
 
 def _batch_maker(
-    config: Config, steps_per_epoch: int, mean: np.ndarray, std: np.ndarray, size: int | None
+    config: Config,
+    steps_per_epoch: int,
+    shape: tuple[int, int, int],
+    mean: np.ndarray,
+    std: np.ndarray,
+    size: int | None,
 ) -> Callable[..., Batch]:
     flip_key = jax.random.key(config.train.seed + 2)
 
@@ -245,6 +253,7 @@ def _batch_maker(
             key,
             flip_key,
             step // steps_per_epoch,
+            shape=shape,
             crop_padding=config.augment.crop_padding,
             flip=config.augment.flip,
             cutout=config.augment.cutout,
