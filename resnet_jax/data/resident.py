@@ -18,8 +18,7 @@ from resnet_jax.data import augment
 class Resident(NamedTuple):
     """A split on the devices, an image to a row.
 
-    Kept as `[n, height, width, 3]`, a TPU would copy the whole split at every dispatch, into tiles that make it four
-    times as large.
+    As `[n, height, width, 3]` a TPU would copy all of it at every dispatch, into tiles that make it 4 times as large.
     """
 
     rows: UInt8[Array, "n values"]
