@@ -158,7 +158,7 @@ class TrainConfig:
     ema_decay: float | None = None
     """Share of the averaged weights kept at each step; the average is then what is evaluated. None: no average."""
     steps_per_dispatch: int | None = None
-    """Steps in one call to the device. None: 50 on TPU and GPU, 1 on CPU."""
+    """Steps in one call to the device. None: on TPU and GPU 25 to 100, a divisor of the epoch; 1 on CPU."""
     cpu_devices: int | None = None
     """Devices that JAX splits a CPU into. None: one per two cores, with at least 32 images each; ignored elsewhere."""
 

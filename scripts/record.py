@@ -28,7 +28,6 @@ from resnet_jax.recipe import parse
 from resnet_jax.training.compilation import keep_compiled
 from resnet_jax.training.evaluation import evaluate
 from resnet_jax.training.logbook import environment
-from resnet_jax.training.loop import steps_per_dispatch
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.setup import Run, assemble, load_dataset
 from resnet_jax.training.sharding import make_mesh, replicated, split_cpu
@@ -73,12 +72,12 @@ def main() -> None:
 def measure(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
     """Trains once: accuracies on the test images with the recipe's augmentation and without, and the seconds."""
     run, state = assemble(config, dataset, mesh)
-    ends = [part for epoch in {0, config.train.epochs - 1} for part in dispatches(run, config, epoch)]
+    ends = [part for epoch in {0, config.train.epochs - 1} for part in dispatches(run, epoch)]
     kinds = {(epoch, len(order)): (epoch, order) for epoch, order in ends}
     train(run, jax.tree.map(jnp.copy, state), kinds.values(), mesh)  # compiles
     score(run, state, config)
     start = time.perf_counter()
-    parts = (part for epoch in range(config.train.epochs) for part in dispatches(run, config, epoch))
+    parts = (part for epoch in range(config.train.epochs) for part in dispatches(run, epoch))
     state = train(run, state, parts, mesh)
     accuracy = score(run, state, config)
     seconds = time.perf_counter() - start
@@ -86,9 +85,9 @@ def measure(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
     return {"test_accuracy": accuracy, "plain": plain, "seconds": seconds}
 
 
-def dispatches(run: Run, config: Config, epoch: int) -> list[Part]:
+def dispatches(run: Run, epoch: int) -> list[Part]:
     """An epoch in parts of one dispatch each; the last may be shorter."""
-    order, size = run.order(epoch), steps_per_dispatch(config)
+    order, size = run.order(epoch), run.program.steps_per_dispatch
     return [(epoch, order[offset : offset + size]) for offset in range(0, len(order), size)]
 
 

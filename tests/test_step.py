@@ -13,7 +13,7 @@ from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.sharding import make_mesh, place, replicated, sharded
 from resnet_jax.training.state import TrainState, create_state
-from resnet_jax.training.step import Batch, make_dispatch, make_eval_step, make_train_step
+from resnet_jax.training.step import Batch, dispatch_size, make_dispatch, make_eval_step, make_train_step
 
 COUNT, BATCH, STEPS = 96, 32, 10
 RNG = np.random.default_rng(0)
@@ -95,6 +95,11 @@ def test_eight_steps_in_one_dispatch_equal_eight_dispatches(reference):
     state, _ = run(per_dispatch=8)
     error = largest_relative_error(state.params, reference[0].params)
     assert error < 5e-5  # XLA computes a convolution's gradients otherwise in a loop: 1.3e-5 was seen on one processor
+
+
+@pytest.mark.parametrize(("steps_per_epoch", "size"), [(1, 1), (22, 22), (97, 97), (195, 65), (390, 78), (1171, 50)])
+def test_an_accelerators_dispatches_divide_the_epoch_where_they_can(steps_per_epoch, size):
+    assert dispatch_size(steps_per_epoch) == size
 
 
 def test_metrics_count_each_image_of_each_step(reference):

@@ -306,6 +306,24 @@ def test_sigterm_within_an_epoch_saves_the_very_step(trainer, tmp_path, monkeypa
     assert summary["steps"] == 44
 
 
+@pytest.mark.slow  # three runs in two programs
+def test_a_run_of_many_steps_a_dispatch_learns_as_step_by_step_and_goes_on_bit_for_bit(trainer, tmp_path, monkeypatch):
+    """As accelerators run it. The epoch's 22 steps are 8, 8 and 6."""
+    many = trainer.quick_config(steps_per_dispatch=8)
+    for name, config in (("single", trainer.quick_config()), ("many", many)):
+        loop.train(config, tmp_path / name, console=quiet())
+    with monkeypatch.context() as patch:
+        signal_at(patch, 30, signal.SIGTERM)
+        with pytest.raises(Interrupted, match="at step 30;"):
+            loop.train(many, tmp_path / "broken", console=quiet())
+    loop.train(many, tmp_path / "broken", console=quiet())
+    single, whole, broken = (
+        [timeless(line) for line in read_metrics(tmp_path / name)] for name in ("single", "many", "broken")
+    )
+    assert broken == whole
+    assert whole[0]["loss"] == pytest.approx(single[0]["loss"], rel=0.01)  # the first epoch's; 0.001 was seen
+
+
 def test_a_second_ctrl_c_acts_at_once(trainer, tmp_path, whole):
     with trainer.start(tmp_path / "run") as process:
         while "steps to go" not in process.stdout.readline():

@@ -31,7 +31,7 @@ def figures_of(workload: Workload, timings: Mapping[str, Timing]) -> dict[str, A
         "devices": workload.mesh.size,
         "jax_version": jax.__version__,
         "repeats": len(timings["train"].seconds),
-        "steps_per_dispatch": workload.dispatched,
+        "steps_per_dispatch": workload.run.program.steps_per_dispatch,
         "multiply_adds_per_image": macs,
         "activations_per_image": workload.cost.activations,
         "bfloat16_peak_flops_per_second": None if chip is None else chip.bfloat16_flops * workload.mesh.size,

@@ -15,7 +15,6 @@ from resnet_jax.data.source import Dataset, Split
 from resnet_jax.tools.flops import Cost, cost_of
 from resnet_jax.tools.measure import Work
 from resnet_jax.training.compilation import LaidOut, compiler_options
-from resnet_jax.training.loop import steps_per_dispatch
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.setup import assemble, make_model
 from resnet_jax.training.sharding import make_mesh, place, replicated, sharded
@@ -42,9 +41,8 @@ class Workload:
     def __init__(self, network: ModelConfig, *, num_classes: int, batch_size: int, image_size: int):
         self.config = config = Config(model=network, train=TrainConfig(batch_size=batch_size), augment=AUGMENTATION)
         self.mesh = make_mesh(batch_size)
-        in_memory = max(min(IMAGES, DATA_BYTES // (3 * image_size**2)) // batch_size, 1)
-        self.dispatched = min(steps_per_dispatch(config), in_memory)
-        count = in_memory // self.dispatched * self.dispatched * batch_size  # whole dispatches only: one program
+        steps = max(min(IMAGES, DATA_BYTES // (3 * image_size**2)) // batch_size, 1)
+        count = (steps if steps < 50 else steps // 50 * 50) * batch_size  # whole dispatches only: one program
         self.run, self._state = assemble(config, random_dataset(count, image_size, num_classes, batch_size), self.mesh)
         model = nnx.eval_shape(partial(make_model, config, num_classes))
         self.dtype = jnp.dtype(model.conv1.dtype).name
@@ -131,7 +129,7 @@ class EndToEnd:
     """Draws the order, places it, dispatches and fetches the metrics, as `resnet_jax.training.loop` does."""
 
     def __init__(self, workload: Workload):
-        self._run, self._dispatched = workload.run, workload.dispatched
+        self._run = workload.run
         self._state = jax.tree.map(jnp.copy, workload._state)
         self._metrics = jax.device_put(TrainMetrics.zero(), replicated(workload.mesh))
         self._step = 0
@@ -139,18 +137,17 @@ class EndToEnd:
         """Share of the time spent waiting for the order of the images, of each call."""
 
     def __call__(self, steps: int) -> int:
-        dispatches = -(-steps // self._dispatched)
-        start, waited = time.perf_counter(), 0.0
-        for _ in range(dispatches):
+        first, start, waited = self._step, time.perf_counter(), 0.0
+        while self._step < first + steps:
             epoch, offset = divmod(self._step, self._run.program.steps_per_epoch)
             asked = time.perf_counter()
-            order = self._run.order(epoch)[offset : offset + self._dispatched]
+            order = self._run.order(epoch)[offset : offset + self._run.program.steps_per_dispatch]
             waited += time.perf_counter() - asked
             self._state, self._metrics = self._run.dispatch(self._state, self._metrics, order, epoch)
             jax.device_get(self._metrics)
-            self._step += self._dispatched
+            self._step += len(order)
         self.waiting_shares.append(waited / (time.perf_counter() - start))
-        return dispatches * self._dispatched
+        return self._step - first
 
 
 def repeated(step: Callable[[], Any]) -> Work:

@@ -25,7 +25,6 @@ from resnet_jax.training.sharding import make_mesh, replicated, split_cpu
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.summary import figures_of, print_summary, summarize
 
-ACCELERATOR_STEPS_PER_DISPATCH = 50
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
 
@@ -71,7 +70,7 @@ def _train(
             while step < run.program.total_steps:
                 epoch, offset = divmod(step, run.program.steps_per_epoch)
                 with display.waiting_for_data():
-                    order = run.order(epoch)[offset : offset + steps_per_dispatch(config)]
+                    order = run.order(epoch)[offset : offset + run.program.steps_per_dispatch]
                 with display.training(len(order)):
                     state, metrics = run.dispatch(state, metrics, order, epoch)
                     sums = jax.device_get(metrics)
@@ -116,11 +115,6 @@ def _explained(workdir: Path, config: Config) -> Iterator[None]:
             f"out of memory with --train.batch-size {config.train.batch_size}: take a smaller one, or compute it in "
             f"parts with --optimizer.accumulate {2 * config.optimizer.accumulate}, in a new --workdir"
         ) from error
-
-
-def steps_per_dispatch(config: Config) -> int:
-    """Steps in one call to the device: the configured number, or the one that suits the kind of device."""
-    return config.train.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else ACCELERATOR_STEPS_PER_DISPATCH)
 
 
 def _zero_metrics(mesh: Mesh) -> TrainMetrics:

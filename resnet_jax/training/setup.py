@@ -33,7 +33,7 @@ from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.sharding import place, replicated, sharded
 from resnet_jax.training.state import TrainState, create_state
-from resnet_jax.training.step import Batch, TrainStep, make_dispatch, make_eval_step, make_train_step
+from resnet_jax.training.step import Batch, TrainStep, dispatch_size, make_dispatch, make_eval_step, make_train_step
 from resnet_jax.weights.torchvision import to_torchvision
 
 
@@ -54,6 +54,8 @@ class Program:
     schedule: optax.Schedule
     """From a step to its learning rate."""
     steps_per_epoch: int
+    steps_per_dispatch: int
+    """Steps in one call to the device; the last of an epoch may have fewer."""
     total_steps: int
 
 
@@ -124,8 +126,18 @@ def make_program(
         _batch_maker(config, steps_per_epoch, image_shape, mean, std, size)
         for size in (None, config.augment.small_size)
     )
-    dispatch, small_dispatch = make_dispatch(train_step, make_batch), make_dispatch(train_step, make_small)
-    return Program(dispatch, small_dispatch, train_step, make_batch, start, schedule, steps_per_epoch, total_steps)
+    suitable = 1 if jax.default_backend() == "cpu" else dispatch_size(steps_per_epoch)
+    return Program(
+        dispatch=make_dispatch(train_step, make_batch),
+        small_dispatch=make_dispatch(train_step, make_small),
+        train_step=train_step,
+        make_batch=make_batch,
+        create_state=start,
+        schedule=schedule,
+        steps_per_epoch=steps_per_epoch,
+        steps_per_dispatch=config.train.steps_per_dispatch or suitable,
+        total_steps=total_steps,
+    )
 
 
 def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainState]:

@@ -116,6 +116,16 @@ def make_dispatch(train_step: TrainStep, make_batch: Callable[..., Batch]) -> Ca
     return dispatch
 
 
+def dispatch_size(steps_per_epoch: int) -> int:
+    """How many steps one call to an accelerator should take: 25 to 100, such that the epoch divides evenly.
+
+    Then no second program is compiled for what remains of each epoch. If nothing divides it, 50.
+    """
+    if steps_per_epoch <= 25:
+        return steps_per_epoch
+    return max((size for size in range(25, 101) if steps_per_epoch % size == 0), default=50)
+
+
 def make_eval_step(
     graphdef: nnx.GraphDef, normalize: Callable[[Array], Array], *, tta: Literal["none", "flip", "full"] = "none"
 ) -> Callable[..., tuple[EvalMetrics, Array]]:
