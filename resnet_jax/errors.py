@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -16,6 +18,22 @@ class UsageError(UserError):
     """The command line or the configuration is wrong."""
 
     exit_code = 2
+
+
+def at_least(least: int, **options: object) -> None:
+    """Raises a `UsageError` for the first of `options` that is a number below `least`."""
+    for name, got in options.items():
+        if isinstance(got, int | float) and not got >= least:
+            raise UsageError(f"--{name.replace('_', '-')}: got {got}, wanted {least} or more")
+
+
+@contextmanager
+def writing(path: Path, remedy: str) -> Iterator[None]:
+    """Turns what the file system refuses inside into a `UserError` with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"can't write {path} ({error.strerror or error}): {remedy}") from error
 
 
 def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:

@@ -8,8 +8,9 @@ test-time augmentation. Everything between is inside. The rule is that of github
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -43,13 +44,12 @@ class Arguments(Config):
 
     runs: int = 5
     """Trainings."""
-    out: Path = Path("record.json")
-    """File of all figures, with versions and devices."""
+    out: Path | None = None
+    """File of all figures, with versions and devices; what is there is replaced. None: record-<config>-<time>.json."""
 
     def __post_init__(self):
         super().__post_init__()
-        if self.runs < 1:
-            raise errors.UsageError(f"--runs: got {self.runs}, wanted 1 or more")
+        errors.at_least(1, runs=self.runs)
 
 
 def main() -> None:
@@ -58,18 +58,24 @@ def main() -> None:
     console = Console(highlight=False)
     keep_compiled()
     split_cpu(config.train.batch_size, config.train.cpu_devices)
-    mesh, dataset, results = make_mesh(config.train.batch_size), load_dataset(config.data), []
+    mesh, dataset = make_mesh(config.train.batch_size), load_dataset(config.data)
+    out = arguments.out or Path(f"record-{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}.json")
+    results: list[dict[str, Any]] = []
+    record = {"recipe": str(recipe), "config": as_dict(config), "environment": environment(), "runs": results}
+    with errors.writing(out, "give another --out"):
+        out.open("a").close()  # a place that can't be written costs no training
     for seed in range(config.train.seed, config.train.seed + arguments.runs):
         seeded = replace(config, train=replace(config.train, seed=seed))
-        results.append({"seed": seed} | measure(seeded, dataset, mesh))
+        with Console(stderr=True).status(f"seed {seed}: compiling") as status:
+            results.append({"seed": seed} | measure(seeded, dataset, mesh, status.update))
         last = results[-1]
         console.print(f"seed {seed}: {last['test_accuracy']:.2%} in {last['seconds']:.2f} s, {last['plain']:.2%} plain")
-        record = {"recipe": str(recipe), "config": as_dict(config), "environment": environment(), "runs": results}
-        arguments.out.write_text(json.dumps(record, indent=2) + "\n")
-    console.print(report(results, f"{mesh.size} x {mesh.devices.flat[0].device_kind}"))
+        with errors.writing(out, "make room; the figures above are measured"):
+            out.write_text(json.dumps(record, indent=2) + "\n")
+    console.print(report(results, f"{mesh.size} x {mesh.devices.flat[0].device_kind}") + f": {out}", soft_wrap=True)
 
 
-def measure(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
+def measure(config: Config, dataset: Dataset, mesh: Mesh, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains once: accuracies on the test images with the recipe's augmentation and without, and the seconds."""
     run, state = assemble(config, dataset, mesh)
     ends = [part for epoch in {0, config.train.epochs - 1} for part in dispatches(run, epoch)]
@@ -77,8 +83,7 @@ def measure(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
     train(run, jax.tree.map(jnp.copy, state), kinds.values(), mesh)  # compiles
     score(run, state, config)
     start = time.perf_counter()
-    parts = (part for epoch in range(config.train.epochs) for part in dispatches(run, epoch))
-    state = train(run, state, parts, mesh)
+    state = train(run, state, all_dispatches(run, config, say), mesh)
     accuracy = score(run, state, config)
     seconds = time.perf_counter() - start
     plain = score(run, state, replace(config, evaluate=replace(config.evaluate, tta="none")))
@@ -89,6 +94,13 @@ def dispatches(run: Run, epoch: int) -> list[Part]:
     """An epoch in parts of one dispatch each; the last may be shorter."""
     order, size = run.order(epoch), run.program.steps_per_dispatch
     return [(epoch, order[offset : offset + size]) for offset in range(0, len(order), size)]
+
+
+def all_dispatches(run: Run, config: Config, say: Callable[[str], None]) -> Iterator[Part]:
+    """Those of the whole training, each epoch announced; a device that is fed ahead is still in an earlier one."""
+    for epoch in range(config.train.epochs):
+        say(f"seed {config.train.seed}: epoch {epoch + 1} of {config.train.epochs}")
+        yield from dispatches(run, epoch)
 
 
 def train(run: Run, state: TrainState, parts: Iterable[Part], mesh: Mesh) -> TrainState:

@@ -318,6 +318,22 @@ def test_a_csv_file_of_other_columns_is_left_alone(tmp_path):
     assert (tmp_path / "other.csv").read_text() == "model,accuracy\n"
 
 
+@pytest.mark.parametrize("option", ["csv", "profile"])
+def test_what_cannot_be_written_costs_no_measurement(tmp_path, option):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=rf"can't write .*file/below .*: give another --{option}"):
+        benchmark(**{option: tmp_path / "file" / "below"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [50, 80])
+def test_no_figure_is_cut_in_a_narrow_terminal(figures, capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_figures(figures)
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(" ")]
+    assert max(map(len, rows)) <= width and "…" not in "".join(rows)
+
+
 @pytest.mark.slow
 def test_auto_takes_the_batch_that_trained_fastest_in_the_sweep(capsys):
     benchmark(**TINY | {"batch_size": "auto"}, repeats=1, json=True)

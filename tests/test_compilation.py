@@ -1,5 +1,8 @@
 """Compiled steps, whose state lies in memory as the compiler likes."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,3 +62,24 @@ def test_options_that_this_xla_does_not_know_are_left_out(monkeypatch):
     compilation.compiler_options.cache_clear()
     assert compilation.compiler_options("cpu") == {}
     compilation.compiler_options.cache_clear()
+
+
+INTERRUPTED = """
+import jax, jax.monitoring, os, signal, threading
+from resnet_jax.training.compilation import compile_lowered
+
+ended = []
+lowered = jax.jit(lambda x: [(x @ x + n).sum() for n in range(600)]).lower(jax.numpy.ones((8, 8)))
+jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: ended.append(name))
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    compile_lowered(lowered)
+except KeyboardInterrupt:
+    print("interrupted", ended, flush=True)
+os._exit(0)
+"""
+
+
+def test_ctrl_c_does_not_wait_for_a_compilation():
+    result = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    assert result.stdout == "interrupted []\n", result.stderr

@@ -23,6 +23,7 @@ from resnet_jax.tools.chips import CHIPS
 from resnet_jax.tools.compiled import Work, tpu_refusal, work_of
 from resnet_jax.tools.hlo import collectives, memory_traffic, size_of
 from resnet_jax.tools.job import MEAN, STD, lower, make_job
+from resnet_jax.tools.plan import duration, memory_sentence
 from resnet_jax.tools.sizing import Compiler, Needs, largest_batch
 from resnet_jax.tools.targets import devices_of, parse_target
 from resnet_jax.training.metrics import TrainMetrics
@@ -196,6 +197,35 @@ def test_shrunk_images_take_their_own_time():
     assert figures["training_seconds"] == pytest.approx(JOB.images // 500 * (0.1 * early + 0.2 * (epochs - early)))
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.1402, "0.14 seconds"),
+        (0.0042, "0.0042 seconds"),
+        (76.2, "76.20 seconds"),
+        (1116, "18.6 minutes"),
+        (54_000, "15.0 hours"),
+        (2_592_000, "30.0 days"),
+    ],
+)
+def test_a_training_takes_seconds_minutes_hours_or_days(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("largest", "sentence"),
+    [
+        (None, "No batch fits."),
+        (1408, "The largest that fits is near 1,408."),
+        (1432, "So does any that the 1,437 training images fill."),
+    ],
+)
+def test_the_largest_batch_is_told_from_the_data_sets_end(largest, sentence):
+    figures = {"batch_size": 64, "fits": largest is not None, "memory_bytes": 2**30, "limit_bytes": 2**34}
+    figures |= {"images": 1437, "largest_batch_size": largest, "largest_possible_batch_size": 1432}
+    assert memory_sentence(figures, parse_target("v5e:1x1")).endswith(sentence)
+
+
 def fake_needs(fixed: int, each: int, limit: int, tried: list[int]):
     def needs(size: int) -> Needs:
         tried.append(size)
@@ -247,6 +277,9 @@ def test_a_missing_compiler_names_the_extra():
             "wanted a multiple of 16, for example 96",
         ),
         (("--target", "h100:8", "--config", "configs/digits.py", "--batch-size", "1600"), "at most the 1437 training"),
+        (("--target", "h100", "--arch", "resnet18", "--batch-size", "1"), "--batch-size: got 1, wanted 2 or more"),
+        (("--target", "h100", "--arch", "resnet18", "--classes", "0"), "--classes: got 0, wanted 1 or more"),
+        (("--target", "h100", "--arch", "resnet18", "--price", "-2"), "--price: got -2.0, wanted 0 or more"),
         (("--target", "v5e:4x4", "--config", "none.py"), "there is no Python file none.py"),
         (("--target", "v5e:4x4", "--config", "configs/finetune.py"), "give --images N --classes N"),
     ],

@@ -23,7 +23,8 @@ def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("record")
     result = record(*SMALL[:1], str(REPO / SMALL[1]), *SMALL[2:], "--runs", "2", cwd=folder)
     assert result.returncode == 0, result.stderr
-    return result.stdout, json.loads((folder / "record.json").read_text())
+    (record_file,) = folder.glob("record-digits-*.json")
+    return result.stdout, json.loads(record_file.read_text())
 
 
 @pytest.mark.slow
@@ -46,3 +47,9 @@ def test_the_report_has_the_mean_over_the_runs(two):
 def test_no_run_at_all_is_a_usage_error(tmp_path):
     result = record("--runs", "0", cwd=tmp_path)
     assert result.returncode == 2 and "--runs: got 0, wanted 1 or more" in result.stderr
+
+
+def test_a_place_that_cannot_be_written_costs_no_training(tmp_path):
+    result = record("--config", str(REPO / SMALL[1]), "--out", str(tmp_path), cwd=tmp_path)
+    assert result.returncode == 1 and result.stdout == ""
+    assert f"can't write {tmp_path} (Is a directory): give another --out" in result.stderr

@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 
 from resnet_jax.config import Architecture, ModelConfig
-from resnet_jax.errors import UsageError, UserError
+from resnet_jax.errors import UsageError, UserError, at_least, writing
 
 LARGEST_CIFAR = 64  # pixels; larger images get the 7x7 stem and 1000 classes
 SMALLEST_BATCH = 32  # a device, where the sweep begins
@@ -52,16 +52,18 @@ def benchmark(
 
     Raises:
         UsageError: an option is out of range.
-        UserError: PyTorch is missing, memory ends, or the CSV file has other columns.
+        UserError: PyTorch is missing, memory ends, a file can't be written, or the CSV file has other columns.
     """
     from resnet_jax.tools.benchmark_report import print_figures
     from resnet_jax.tools.timm_csv import add_to_csv, check_csv
 
-    for option, got, least in (("repeats", repeats, 1), ("image-size", image_size, 1), ("batch-size", batch_size, 2)):
-        if isinstance(got, int) and got < least:
-            raise UsageError(f"--{option}: got {got}, wanted {least} or more")
+    at_least(1, repeats=repeats, image_size=image_size)
+    at_least(2, batch_size=batch_size)
     if csv is not None:
         check_csv(csv)
+    if profile is not None:
+        with writing(profile, "give another --profile"):
+            profile.mkdir(parents=True, exist_ok=True)
     with _explained(), Console(stderr=True).status("starting") as status:
         _prepare_jax(batch_size, against)
         network = ModelConfig(arch, "cifar" if image_size <= LARGEST_CIFAR else "imagenet", width, dtype=dtype)

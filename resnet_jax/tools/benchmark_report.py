@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -48,11 +49,12 @@ def _print_operations(console: Console, operations: Sequence[Mapping[str, Any]],
 
 
 def _print_rows(console: Console, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    table = Table()
-    for column in header:
-        table.add_column(column, justify="left" if column in TEXTS else "right")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    filled = [index for index in range(len(header)) if any(row[index] for row in rows)]
+    for column in (header[index] for index in filled):
+        table.add_column(column, justify="left" if column in TEXTS else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[index] for index in filled))
     console.print(table)
 
 

@@ -50,7 +50,8 @@ def figures_of(compiler: Compiler, price: float | None) -> dict[str, Any]:
     batch_size, unit = job.config.train.batch_size, compiler.unit
     needs = compiler.needs(batch_size)
     wide = unit * SUBLANES if job.images >= unit * SUBLANES else unit
-    largest = largest_batch(compiler.needs, compiler.limit_bytes, batch_size, wide, job.images // wide * wide)
+    cap = job.images // wide * wide
+    largest = largest_batch(compiler.needs, compiler.limit_bytes, batch_size, wide, cap)
     counted = batch_size if needs.fits else largest
     figures = {
         "target": target.name,
@@ -66,6 +67,7 @@ def figures_of(compiler: Compiler, price: float | None) -> dict[str, Any]:
         "memory_bytes": needs.memory_bytes,
         "limit_bytes": compiler.limit_bytes,
         "largest_batch_size": largest,
+        "largest_possible_batch_size": cap,
         "counted_batch_size": counted,
     }
     if counted is None:

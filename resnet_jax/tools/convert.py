@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resnet_jax.config import Architecture
-from resnet_jax.errors import UserError
+from resnet_jax.errors import writing
 from resnet_jax.models.resnet import ResNet, pool
 
 
@@ -45,7 +45,7 @@ def convert(
     for note in classifier.info.get("notes", ()):
         console.print(f"{source}: {note}", highlight=False, markup=False)
     stored = read_weights(Path(source)).tensors if Path(source).is_file() else to_torchvision(classifier.model)
-    try:
+    with writing(target, "give another path, or make room"):
         if target.suffix:
             target.parent.mkdir(parents=True, exist_ok=True)
             write_weights(target, stored)
@@ -53,8 +53,6 @@ def convert(
             save_pretrained(
                 classifier.model, target, class_names=classifier.class_names, preprocessing=classifier.preprocessing
             )
-    except OSError as error:
-        raise UserError(f"can't write {target}: {error}; give a path that can be written") from error
     if report:
         _print_tensors(console, stored)
         _print_differences(console, classifier.model, stored, classifier.network.arch)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from rich.text import Text
 
-from resnet_jax.errors import UsageError, UserError
+from resnet_jax.errors import UsageError, writing
 from resnet_jax.tools.runs import ShownRun, figures_of
 
 BLANK = "\u2800"  # the Braille character without a dot
@@ -58,11 +58,10 @@ def draw_curves(runs: Sequence[ShownRun], path: Path) -> None:
     for text in legend.get_texts():
         text.set_parse_math(False)
     try:
-        figure.savefig(path, dpi=120)
+        with writing(path, "give another --out"):
+            figure.savefig(path, dpi=120)
     except ValueError:
         raise UsageError(f"--out: got {path}, wanted a name in .png, .pdf or .svg") from None
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror}; give another --out") from error
 
 
 def plot_curves(runs: Sequence[ShownRun], width: int) -> Text:

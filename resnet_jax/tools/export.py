@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from resnet_jax.config import Architecture
-from resnet_jax.errors import UsageError, UserError
+from resnet_jax.errors import UsageError, UserError, at_least, writing
 from resnet_jax.pretrained import Preprocessing, load_classifier, save_pretrained
 from resnet_jax.tools.onnx_graph import onnx_graph
 from resnet_jax.tools.served import Layout, Served, compare
@@ -156,9 +156,7 @@ def _run_in_clean_process(artefact: Path, batches: list[np.ndarray], folder: Pat
 
 
 def _check(format: str, batch_size: str | int, layout: str, with_preprocessing: bool, image_size: int | None) -> None:
-    for option, number in (("--batch-size", batch_size), ("--image-size", image_size)):
-        if isinstance(number, int) and number < 1:
-            raise UsageError(f"{option}: got {number}, wanted 1 or more")
+    at_least(1, batch_size=batch_size, image_size=image_size)
     if format == "safetensors" and (batch_size, layout, with_preprocessing) != ("dynamic", "NHWC", False):
         raise UsageError(
             "--format safetensors holds weights and no input: leave out --batch-size, --layout and --with-preprocessing"
@@ -192,7 +190,7 @@ def _of_size(preprocessing: Preprocessing, image_size: int) -> Preprocessing:
 @contextmanager
 def _replacing(path: Path, *, whole_folder: bool) -> Iterator[Path]:
     """A path to write to, and beside; all that is there then takes the place of `path`, unless something is raised."""
-    try:
+    with writing(path, "give another --out, or make room"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
             yield Path(temporary) if whole_folder else Path(temporary) / path.name
@@ -200,5 +198,3 @@ def _replacing(path: Path, *, whole_folder: bool) -> Iterator[Path]:
             folder.mkdir(exist_ok=True)
             for file in sorted(Path(temporary).iterdir()):
                 file.replace(folder / file.name)
-    except OSError as error:
-        raise UserError(f"can't write {path} ({error}): give another --out, or make room") from error

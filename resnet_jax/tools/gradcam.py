@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import writing
 
 SIDE = 224  # pixels of an overlay at least: the images of small networks are enlarged
 OPACITY = 0.7  # of the heat map where it is highest
@@ -59,8 +59,6 @@ def write_overlay(path: Path, image: UInt8[np.ndarray, "size size 3"], heat: Flo
     Raises:
         UserError: it can't be written.
     """
-    try:
+    with writing(path, "give another --explain-dir"):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw_overlay(image, heat)).save(path)
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror}; give another --explain-dir") from error

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import jax
 import tyro
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
 from resnet_jax.config import Architecture, Config, ModelConfig
-from resnet_jax.errors import UsageError
+from resnet_jax.errors import UsageError, at_least
 from resnet_jax.tools.targets import Target, parse_target
 
 IMAGENET_IMAGES, IMAGENET_CLASSES, IMAGENET_SIZE = 1_281_167, 1000, 224
@@ -57,13 +58,17 @@ def plan(
         json: print one JSON object and nothing else.
 
     Raises:
-        UsageError: the batch does not divide among the chips, or too little is known of the images.
+        UsageError: an option is out of range, the batch does not divide among the chips, or too little is known of the
+            images.
         UserError: the compiler is not installed.
     """
     from resnet_jax.tools.ceiling import figures_of
     from resnet_jax.tools.job import make_job
     from resnet_jax.tools.sizing import Compiler
 
+    at_least(0, price=price)
+    at_least(1, image_size=image_size, classes=classes, images=images, epochs=epochs)
+    at_least(2, batch_size=batch_size)
     machine, resident = parse_target(target), config is not None
     if not resident:
         images, classes = images or IMAGENET_IMAGES, classes or IMAGENET_CLASSES
@@ -104,7 +109,9 @@ def _print(figures: dict[str, Any], target: Target) -> None:
     if figures["counted_batch_size"] is None:
         return
     seconds = figures["step_seconds"]
-    table = Table(Column("a step, each chip"), Column("needs", justify="right"), "at", Column("takes", justify="right"))
+    table = Table(
+        "a step, each chip", Column("needs", justify="right"), "at", Column("takes", justify="right"), box=SIMPLE_HEAD
+    )
     for name, need, rate in (
         ("arithmetic", f"{figures['flops'] / 1e9:,.1f} GFLOP", f"{chip.bfloat16_flops / 1e12:,.0f} TFLOP/s"),
         ("memory", f"{figures['traffic_bytes'] / 1e6:,.1f} MB", f"{chip.memory_bandwidth / 1e9:,.0f} GB/s"),
@@ -125,19 +132,36 @@ def memory_sentence(figures: dict[str, Any], target: Target) -> str:
         + ("that programs may use" if target.is_tpu else "that JAX takes by default, 75% of a GPU's memory")
     )
     largest = figures["largest_batch_size"]
-    return verdict + (". No batch fits." if largest is None else f". The largest that fits is near {largest:,}.")
+    if largest is None:
+        return f"{verdict}. No batch fits."
+    if largest == figures["largest_possible_batch_size"]:
+        return f"{verdict}. So does any that the {figures['images']:,} training images fill."
+    return f"{verdict}. The largest that fits is near {largest:,}."
 
 
 def ceiling_sentences(figures: dict[str, Any], target: Target) -> list[str]:
     """What the figures come to, and what they are not."""
-    cost = "" if figures["cost"] is None else f", which cost {figures['cost']:,.2f}"
+    cost = "" if figures["cost"] is None else f", which cost {_digits(figures['cost'])}"
     return [
         f"With batches of {figures['counted_batch_size']:,}: at most {figures['images_per_second_ceiling']:,.0f} "
         f"images/s, bound by {figures['bound']}. {figures['epochs']} epochs ({figures['steps']:,} steps) take at least "
-        f"{figures['training_seconds'] / 60:,.1f} minutes: {figures['chip_hours']:,.2f} chip-hours{cost}.",
+        f"{duration(figures['training_seconds'])}: {_digits(figures['chip_hours'])} chip-hours{cost}.",
         f"In a step the chips exchange {figures['collective_bytes'] / 1e6:,.1f} MB each in {figures['collectives']} "
         "operations, whose latency is not counted.",
         *([] if target.is_tpu else [GPU_SENTENCE]),
         "This is a ceiling and not a measurement: the compiled step's work at the data sheet's rates, with arithmetic, "
         "memory and network busy all the time and at once. Evaluation and what feeds the images come on top.",
     ]
+
+
+def duration(seconds: float) -> str:
+    """A time in the largest unit of which it has two."""
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:,.1f} {name}"
+    return f"{_digits(seconds)} seconds"
+
+
+def _digits(number: float) -> str:
+    """Two decimals, or two digits of what is below 0.1."""
+    return f"{number:,.2f}" if number >= 0.1 else f"{number:.2g}"

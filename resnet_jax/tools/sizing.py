@@ -10,6 +10,7 @@ import jax
 from resnet_jax.tools.compiled import Work, memory_of, tpu_memory, tpu_refusal, work_of
 from resnet_jax.tools.job import Job, batch_unit, lower, without_accumulation
 from resnet_jax.tools.targets import Target, devices_of
+from resnet_jax.training.compilation import compile_lowered
 from resnet_jax.training.sharding import make_mesh
 
 JAX_SHARE = 0.75
@@ -68,7 +69,7 @@ class Compiler:
     def _compile(self, job: Job, batch_size: int, images: int) -> jax.stages.Compiled:
         lowered = lower(job, batch_size, self.mesh, images)
         print(f"compiling a step of {batch_size:,} images for {self.target.name}", file=sys.stderr, flush=True)
-        return lowered.compile()
+        return compile_lowered(lowered)
 
 
 def largest_batch(needs: Callable[[int], Needs], limit: int, start: int, unit: int, cap: int) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, writing
 
 COLUMNS = (
     *("model", "infer_samples_per_sec", "infer_step_time", "infer_batch_size", "infer_img_size"),
@@ -16,10 +16,15 @@ COLUMNS = (
 
 
 def check_csv(path: Path) -> None:
-    """Raises a `UserError` where rows can't be added to `path`."""
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"--csv: got {path}, wanted a file in a folder that exists: mkdir -p {path.parent}")
-    if path.exists() and path.stat().st_size:
+    """Makes the file where there is none.
+
+    Raises:
+        UserError: it can't be written, or has other columns.
+    """
+    with writing(path, "give another --csv"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    if path.stat().st_size:
         with path.open(newline="") as file:
             header = tuple(next(csv.reader(file)))
         if header != COLUMNS:
@@ -38,9 +43,8 @@ def add_to_csv(path: Path, figures: Mapping[str, Any]) -> None:
         }
     row["infer_gmacs"] = round(figures["multiply_adds_per_image"] / 1e9, 2)
     row["infer_macts"] = round(figures["activations_per_image"] / 1e6, 2)
-    new = not path.exists() or path.stat().st_size == 0
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
-        if new:
+        if file.tell() == 0:
             writer.writeheader()
         writer.writerow(row)

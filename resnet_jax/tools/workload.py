@@ -14,7 +14,7 @@ from resnet_jax.config import AugmentConfig, Config, ModelConfig, TrainConfig
 from resnet_jax.data.source import Dataset, Split
 from resnet_jax.tools.flops import Cost, cost_of
 from resnet_jax.tools.measure import Work
-from resnet_jax.training.compilation import LaidOut, compiler_options
+from resnet_jax.training.compilation import LaidOut, compile_lowered, compiler_options
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.setup import assemble, make_model
 from resnet_jax.training.sharding import make_mesh, place, replicated, sharded
@@ -120,7 +120,7 @@ class Workload:
     def _compiled(self, name: str, function: Any, *args: Any) -> Any:
         options = compiler_options(jax.default_backend())
         start = time.perf_counter()
-        compiled = function.lower(*args).compile(compiler_options=options)
+        compiled = compile_lowered(function.lower(*args), options)
         self.compile_seconds[name] = time.perf_counter() - start
         return compiled
 

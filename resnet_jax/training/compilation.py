@@ -1,6 +1,7 @@
 """How the training step is compiled: with the layouts and libraries that suit the device, and kept between runs."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,8 @@ CPU_OPTIONS: dict[str, bool | str] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
     "xla_disable_hlo_passes": "cse_barrier_expander",
 }
+
+COMPILING = ThreadPoolExecutor(1, "compiling")
 
 
 def keep_compiled() -> None:
@@ -52,7 +55,7 @@ class LaidOut:
         if shapes not in self._programs:
             (platform,) = {device.platform for device in jax.tree.leaves(state)[0].sharding.device_set}
             lowered = lower_step(self._step, state, *rest)
-            self._programs[shapes] = lowered.compile(compiler_options=compiler_options(platform))
+            self._programs[shapes] = compile_lowered(lowered, compiler_options(platform))
         return self._programs[shapes]
 
     def __call__(self, state: PyTree, *rest: PyTree) -> tuple[PyTree, Any]:
@@ -81,6 +84,11 @@ def lower_step(step: Callable, state: PyTree, *rest: PyTree) -> Lowered:
         on_leaves, donate_argnums=0, in_shardings=(formats, *[None] * len(others)), out_shardings=(formats, None)
     )
     return jitted.lower(shapes, *others)
+
+
+def compile_lowered(lowered: Lowered, options: dict[str, bool | str] | None = None) -> Compiled:
+    """Compiles in another thread: Ctrl-C ends this one's waiting at once, and a compilation only after its minutes."""
+    return COMPILING.submit(lowered.compile, compiler_options=options).result()
 
 
 @cache
