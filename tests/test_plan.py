@@ -203,9 +203,9 @@ def test_shrunk_images_take_their_own_time():
         (0.1402, "0.14 seconds"),
         (0.0042, "0.0042 seconds"),
         (76.2, "76.20 seconds"),
-        (1116, "18.6 minutes"),
-        (54_000, "15.0 hours"),
-        (2_592_000, "30.0 days"),
+        (1116.0, "18.6 minutes"),
+        (54_000.0, "15.0 hours"),
+        (2_592_000.0, "30.0 days"),
     ],
 )
 def test_a_training_takes_seconds_minutes_hours_or_days(seconds, words):
