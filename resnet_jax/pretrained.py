@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -242,13 +242,18 @@ def _nearest(tensors: Mapping[str, Any]) -> tuple[Network, list[str]] | None:
     for arch in get_args(Architecture):
         network = _sized(arch, tensors)
         try:
-            wanted = torchvision_shapes(network.abstract())
+            wanted = _shapes(network)
         except ValueError:  # of this width, the ResNeXts have no whole groups
             continue
         found[network] = sorted(key for key in wanted.keys() | shapes.keys() if wanted.get(key) != shapes.get(key))
         if not found[network]:
             break
     return min(found.items(), key=lambda item: len(item[1]))
+
+
+@cache
+def _shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    return torchvision_shapes(network.abstract())
 
 
 def _sized(arch: Architecture, tensors: Mapping[str, Any]) -> Network:

@@ -87,3 +87,10 @@ def test_a_strided_convolution_on_the_cpu_has_forward_mode():
         for convolution in (convolve_on_cpu, plain_convolution)
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_kernels_are_those_of_the_kaiming_normal_initializer():
+    kernel = Conv(16, 32, 3, groups=4, rngs=nnx.Rngs(7)).kernel[...]
+    key = nnx.Rngs(7).params()
+    wanted = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")(key, (3, 3, 4, 32))
+    np.testing.assert_array_equal(kernel, wanted)

@@ -1,17 +1,17 @@
 """The convolution with torchvision's padding, NHWC."""
 
+import math
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from resnet_jax.models.convolution_cpu import convolution, convolve_on_cpu
-
-kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, eq. 14
 
 
 class Conv(nnx.Module):
@@ -41,7 +41,7 @@ class Conv(nnx.Module):
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"Conv got {in_channels} -> {out_channels} channels; wanted multiples of groups={groups}")
         shape = (kernel_size, kernel_size, in_channels // groups, out_channels)
-        self.kernel = nnx.Param(kaiming_normal(rngs.params(), shape, jnp.float32))
+        self.kernel = nnx.Param(kaiming_normal(rngs.params(), shape))
         self.stride = stride
         self.groups = groups
         self.dtype = dtype
@@ -50,6 +50,17 @@ class Conv(nnx.Module):
         self, images: Float[Array, "batch height width in_channels"]
     ) -> Float[Array, "batch out_height out_width out_channels"]:
         return convolve(images.astype(self.dtype), self.kernel[...].astype(self.dtype), self.stride, self.groups)
+
+
+def kaiming_normal(
+    key: Key[Array, ""], shape: tuple[int, ...]
+) -> Float[Array, "size size group_channels out_channels"]:
+    """Draws a kernel with a variance of 2 over what an input reaches: size x size x out (He et al. 2015, eq. 14).
+
+    Drawn as a vector: XLA takes up to seven times as long to compile the same bits with four axes.
+    """
+    size, _, _, out_channels = shape
+    return jax.random.normal(key, (math.prod(shape),)).reshape(shape) * jnp.sqrt(2 / (size**2 * out_channels))
 
 
 def convolve(

@@ -1,5 +1,6 @@
 """The ResNet family (He et al. 2015, arXiv:1512.03385) with torchvision's attribute names, NHWC."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
@@ -245,7 +246,7 @@ def _classifier(in_features: int, num_classes: int, rngs: nnx.Rngs) -> nnx.Linea
     bound = in_features**-0.5
 
     def uniform(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
+        return jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound).reshape(shape)
 
     return nnx.Linear(in_features, num_classes, kernel_init=uniform, bias_init=uniform, rngs=rngs)
 
