@@ -352,6 +352,23 @@ def test_the_figures_are_the_compilers_when_asked_by_hand(target, unchecked):
     assert work.collectives == compiled.as_text().count(" all-reduce(") + compiled.as_text().count(" all-reduce-start(")
 
 
+HOLDING = """
+from resnet_jax.tools.targets import devices_of, parse_target
+
+print(len(devices_of(parse_target("v5e:2x2"))), flush=True)
+input()
+"""
+
+
+@TPU
+def test_two_plans_compile_side_by_side():
+    pipe = subprocess.PIPE
+    held = [subprocess.Popen([sys.executable, "-c", HOLDING], stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+    assert [process.stdout.readline() for process in held] == ["4\n", "4\n"]
+    for process in held:
+        process.communicate("\n")
+
+
 @pytest.mark.slow
 @TPU
 def test_a_resident_data_set_lies_on_a_tpu_once_and_hardly_padded(unchecked):

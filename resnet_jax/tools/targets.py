@@ -24,6 +24,7 @@ TPU_ENVIRONMENT = {  # without these libtpu asks the network which machine it is
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
     "TPU_LOG_DIR": "disabled",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # a compiler beside another, or beside a training on this very machine's TPU
 }
 GPU_DESCRIPTION = """
 gpu_device_info {{
