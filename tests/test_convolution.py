@@ -94,3 +94,8 @@ def test_kernels_are_those_of_the_kaiming_normal_initializer():
     key = nnx.Rngs(7).params()
     wanted = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")(key, (3, 3, 4, 32))
     np.testing.assert_array_equal(kernel, wanted)
+
+
+def test_kernels_are_float32_where_jax_computes_in_float64():
+    with jax.enable_x64(True):
+        assert Conv(2, 3, 3, rngs=nnx.Rngs(0)).kernel.dtype == jnp.float32

@@ -361,7 +361,7 @@ input()
 
 
 @TPU
-def test_two_plans_compile_side_by_side():
+def test_two_processes_may_have_the_tpu_compiler_at_once():
     pipe = subprocess.PIPE
     held = [subprocess.Popen([sys.executable, "-c", HOLDING], stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
     assert [process.stdout.readline() for process in held] == ["4\n", "4\n"]

@@ -60,7 +60,8 @@ def kaiming_normal(
     Drawn as a vector: XLA takes up to seven times as long to compile the same bits with four axes.
     """
     size, _, _, out_channels = shape
-    return jax.random.normal(key, (math.prod(shape),)).reshape(shape) * jnp.sqrt(2 / (size**2 * out_channels))
+    deviation = jnp.sqrt(jnp.float32(2 / (size**2 * out_channels)))
+    return jax.random.normal(key, (math.prod(shape),), jnp.float32).reshape(shape) * deviation
 
 
 def convolve(
