@@ -29,7 +29,7 @@ def main() -> None:
     recipe, config, arguments = parse(Arguments)
     workdir = arguments.workdir or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
 
-    from resnet_jax.training.compilation import keep_compiled  # after the usage errors: importing JAX takes seconds
+    from resnet_jax.hardware.compilation import keep_compiled  # after the usage errors: importing JAX takes seconds
     from resnet_jax.training.loop import train
 
     keep_compiled()

@@ -1,7 +1,7 @@
 """ResNet-18 on CIFAR-10, meant to be the shortest way to 94%: 16 epochs with Muon.
 
     python train.py --config configs/cifar10_94.py
-    python scripts/record.py --config configs/cifar10_94.py --runs 5    # timed, as speed records are
+    resnet-jax record --config configs/cifar10_94.py --runs 5    # timed, as speed records are
 
 cifar10_fast.py takes 26 epochs of SGD. On the narrow network of cifar10_cpu.py 7 epochs of Muon do more than 12 of SGD,
 hence 16. The first 8 have images of 24x24 pixels, little more than half the arithmetic: for the same arithmetic in all,

@@ -1,7 +1,7 @@
 """ResNet-18 on CIFAR-10, meant to be the shortest way to 96%: 48 epochs with Muon.
 
     python train.py --config configs/cifar10_96.py
-    python scripts/record.py --config configs/cifar10_96.py --runs 5    # timed, as speed records are
+    resnet-jax record --config configs/cifar10_96.py --runs 5    # timed, as speed records are
 
 The recipe of cifar10_94.py for three times as long, all of it at full size, with cutout against overfitting and a
 little label smoothing. github.com/KellerJordan/cifar10-zoo takes 80 epochs with SGD. Not measured here yet.

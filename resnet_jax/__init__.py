@@ -1,7 +1,15 @@
 """ResNet-18 on JAX and Flax NNX: importable modules, a trainer, and weights that match torchvision's."""
 
-from resnet_jax.models.convolution import Conv
-from resnet_jax.models.norm import BatchNorm
+from resnet_jax.classifier.pretrained import (
+    Classifier,
+    Preprocessing,
+    from_pretrained,
+    load_classifier,
+    load_torchvision,
+    save_pretrained,
+)
+from resnet_jax.models.layers.convolution import Conv
+from resnet_jax.models.layers.norm import BatchNorm
 from resnet_jax.models.resnet import (
     BottleneckBlock,
     Features,
@@ -17,14 +25,6 @@ from resnet_jax.models.resnet import (
     ResNeXt101_64x4d,
     WideResNet50_2,
     WideResNet101_2,
-)
-from resnet_jax.pretrained import (
-    Classifier,
-    Preprocessing,
-    from_pretrained,
-    load_classifier,
-    load_torchvision,
-    save_pretrained,
 )
 from resnet_jax.weights.torchvision import to_torchvision
 

@@ -1,20 +1,20 @@
-"""The command `resnet-jax`: one subcommand for each file of `resnet_jax.tools`."""
+"""The command `resnet-jax`: one subcommand for each file of `resnet_jax.commands`."""
 
 from collections.abc import Callable
 
 import absl.logging
 import tyro
 
+from resnet_jax.commands.benchmark import benchmark
+from resnet_jax.commands.convert import convert
+from resnet_jax.commands.doctor import doctor
+from resnet_jax.commands.evaluate import evaluate
+from resnet_jax.commands.export import export
+from resnet_jax.commands.plan import plan
+from resnet_jax.commands.predict import predict
+from resnet_jax.commands.show import show
 from resnet_jax.errors import run
-from resnet_jax.tools.benchmark import benchmark
-from resnet_jax.tools.convert import convert
-from resnet_jax.tools.doctor import doctor
-from resnet_jax.tools.evaluate import evaluate
-from resnet_jax.tools.export import export
-from resnet_jax.tools.plan import plan
-from resnet_jax.tools.predict import predict
-from resnet_jax.tools.show import show
-from resnet_jax.training.compilation import keep_compiled
+from resnet_jax.hardware.compilation import keep_compiled
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,

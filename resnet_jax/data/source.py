@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from resnet_jax.data.cache import cached
-from resnet_jax.data.folder import list_folder
-from resnet_jax.data.images import Examples, decode
-from resnet_jax.data.prepared import PreparedSplit, default_data_dir, open_builder
+from resnet_jax.data.reading.cache import cached
+from resnet_jax.data.reading.folder import list_folder
+from resnet_jax.data.reading.images import Examples, decode
+from resnet_jax.data.reading.prepared import PreparedSplit, default_data_dir, open_builder
 from resnet_jax.errors import UserError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from resnet_jax.models.convolution import Conv
-from resnet_jax.models.norm import BatchNorm
+from resnet_jax.models.layers.convolution import Conv
+from resnet_jax.models.layers.norm import BatchNorm
 
 Norm = Callable[[int], BatchNorm]
 Stem = Literal["imagenet", "cifar"]

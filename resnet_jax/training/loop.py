@@ -14,14 +14,14 @@ from rich.console import Console
 
 from resnet_jax.config import Config
 from resnet_jax.errors import UserError
-from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.hardware.sharding import make_mesh, replicated, split_cpu
+from resnet_jax.runs.checkpoint import Checkpoints
+from resnet_jax.runs.logbook import Logbook, open_workdir, read_summary
 from resnet_jax.training.evaluation import evaluate
 from resnet_jax.training.interrupt import Interrupted, StopRequest
-from resnet_jax.training.logbook import Logbook, open_workdir, read_summary
 from resnet_jax.training.metrics import NEVER, TrainMetrics
 from resnet_jax.training.progress import Display
 from resnet_jax.training.setup import Run, assemble, load_dataset
-from resnet_jax.training.sharding import make_mesh, replicated, split_cpu
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.summary import figures_of, print_summary, summarize
 

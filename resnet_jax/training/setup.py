@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from resnet_jax.classifier.pretrained import load_classifier, load_torchvision
 from resnet_jax.config import Config, DataConfig, OptimizerConfig, as_dict
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.resident import (
@@ -25,13 +26,12 @@ from resnet_jax.data.resident import (
 from resnet_jax.data.source import Dataset, Split, load_folder, load_tfds
 from resnet_jax.data.split import stratified_holdout
 from resnet_jax.errors import UsageError
+from resnet_jax.hardware.compilation import LaidOut
+from resnet_jax.hardware.sharding import place, replicated, sharded
 from resnet_jax.models import ARCHITECTURES
 from resnet_jax.models.resnet import ResNet
-from resnet_jax.pretrained import load_classifier, load_torchvision
-from resnet_jax.training.compilation import LaidOut
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
-from resnet_jax.training.sharding import place, replicated, sharded
 from resnet_jax.training.state import TrainState, create_state
 from resnet_jax.training.step import Batch, TrainStep, dispatch_size, make_dispatch, make_eval_step, make_train_step
 from resnet_jax.weights.torchvision import to_torchvision

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from resnet_jax.data.augment import shift
-from resnet_jax.training.compilation import compiler_options
+from resnet_jax.hardware.compilation import compiler_options
 from resnet_jax.training.loss import cross_entropy
 from resnet_jax.training.metrics import EvalMetrics, TrainMetrics
 from resnet_jax.training.state import TrainState

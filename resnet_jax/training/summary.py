@@ -8,10 +8,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from resnet_jax.runs.logbook import Logbook, read_metrics
+from resnet_jax.runs.pictures import draw_confusion, draw_curves, draw_mistakes
 from resnet_jax.training.evaluation import evaluate
-from resnet_jax.training.logbook import Logbook, read_metrics
 from resnet_jax.training.metrics import EvalMetrics
-from resnet_jax.training.report import draw_confusion, draw_curves, draw_mistakes
 from resnet_jax.training.setup import Run
 from resnet_jax.training.state import TrainState
 

@@ -1,0 +1,72 @@
+"""The figures of `resnet-jax benchmark`, worked out of its timings, by the names of its JSON object."""
+
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+import jax
+
+from resnet_jax.benchmarking.measure import Timing
+from resnet_jax.benchmarking.workload import Workload
+from resnet_jax.hardware.chips import chip_of
+from resnet_jax.hardware.compiled import memory_of
+
+FORWARD, TRAIN = 2, 6  # operations for each multiply-add of the forward pass; the gradient costs two such passes more
+
+
+def figures_of(workload: Workload, timings: Mapping[str, Timing]) -> dict[str, Any]:
+    """What there is to say of our own timings, by the names of the JSON object."""
+    config, device = workload.config, workload.mesh.devices.flat[0]
+    batch_size = config.train.batch_size
+    chip, macs = chip_of(device.device_kind), workload.cost.multiply_adds
+    figures: dict[str, Any] = {
+        "arch": config.model.arch,
+        "stem": config.model.stem,
+        "width": config.model.width,
+        "parameters": workload.parameters,
+        "image_size": workload.run.dataset.train.images.shape[1],
+        "batch_size": batch_size,
+        "dtype": workload.dtype,
+        "device_kind": device.device_kind,
+        "devices": workload.mesh.size,
+        "jax_version": jax.__version__,
+        "repeats": len(timings["train"].seconds),
+        "steps_per_dispatch": workload.run.program.steps_per_dispatch,
+        "multiply_adds_per_image": macs,
+        "activations_per_image": workload.cost.activations,
+        "bfloat16_peak_flops_per_second": None if chip is None else chip.bfloat16_flops * workload.mesh.size,
+    }
+    for name in ("forward", "train", "input", "end_to_end"):
+        figures |= _speed(name, timings[name], batch_size)
+    for name, operations in (("forward", FORWARD), ("train", TRAIN), ("end_to_end", TRAIN)):
+        rate, peak = operations * macs * figures[f"{name}_images_per_second"], figures["bfloat16_peak_flops_per_second"]
+        figures |= {f"{name}_flops_per_second": rate, f"{name}_peak_share": None if peak is None else rate / peak}
+    waiting = workload.end_to_end.waiting_shares[-figures["repeats"] :]  # the calls before these looked for the length
+    steps = zip(timings["train"].seconds, timings["end_to_end"].seconds, strict=True)
+    return figures | {
+        **{f"{name}_compile_seconds": seconds for name, seconds in workload.compile_seconds.items()},
+        "waiting_for_data_share": median(waiting),
+        "outside_step_share": median(1 - step / whole for step, whole in steps),
+        "step_memory_bytes": memory_of(workload.train_program),
+        "peak_memory_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
+    }
+
+
+def against_figures(timings: Mapping[str, Timing], batch_size: int) -> dict[str, Any]:
+    """PyTorch's timings, and how many times as fast ours are: the median over the pairs, and their range."""
+    figures: dict[str, Any] = {"against": "torch"}
+    for name in ("forward", "train"):
+        ours, theirs = timings[name], timings[f"torch_{name}"]
+        ratios = [other / own for own, other in zip(ours.seconds, theirs.seconds, strict=True)]
+        figures |= _speed(f"torch_{name}", theirs, batch_size)
+        figures |= {f"{name}_ratio": median(ratios), f"{name}_ratio_range": [min(ratios), max(ratios)]}
+    return figures
+
+
+def _speed(name: str, timing: Timing, batch_size: int) -> dict[str, Any]:
+    return {
+        f"{name}_images_per_second": batch_size / timing.median,
+        f"{name}_images_per_second_range": [batch_size / max(timing.seconds), batch_size / min(timing.seconds)],
+        f"{name}_step_seconds": timing.median,
+        f"{name}_steps_per_repeat": timing.steps,
+    }

@@ -1,0 +1,41 @@
+"""The batch size that trains fastest."""
+
+import re
+from collections.abc import Callable
+
+from resnet_jax.benchmarking.measure import Work, measure
+
+GAIN = 1.02
+"""How many times faster a doubled batch must be for a further doubling to be tried."""
+
+
+def sweep(train_of: Callable[[int], Work], smallest: int, repeats: int) -> dict[int, float]:
+    """Doubles the batch for as long as that pays and memory lasts.
+
+    Args:
+        train_of: from a batch size to its training steps.
+        smallest: batch size to begin with.
+        repeats: measurements of each size.
+
+    Returns:
+        Images a second by batch size, in the order of trying.
+    """
+    speeds: dict[int, float] = {}
+    batch_size = smallest
+    while True:
+        try:
+            timing = measure({"train": train_of(batch_size)}, repeats)["train"]
+        except (MemoryError, RuntimeError) as error:
+            if speeds and out_of_memory(error):
+                return speeds
+            raise
+        best = max(speeds.values(), default=0.0)
+        speeds[batch_size] = batch_size / timing.median
+        if speeds[batch_size] < GAIN * best:
+            return speeds
+        batch_size *= 2
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether that is what JAX, PyTorch or Python says."""
+    return isinstance(error, MemoryError) or re.search("RESOURCE_EXHAUSTED|out of memory", str(error)) is not None

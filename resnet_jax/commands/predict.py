@@ -1,0 +1,172 @@
+"""`resnet-jax predict`: classes of images, from files, folders or a pipe, for people and for programs."""
+
+import csv as csv_format
+import io
+import json as json_format
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from glob import glob, has_magic
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.text import Text
+
+from resnet_jax.config import Architecture
+from resnet_jax.data.reading.folder import list_images
+from resnet_jax.errors import UsageError, UserError
+
+if TYPE_CHECKING:  # it imports JAX
+    from resnet_jax.classifier.predictor import Result
+
+OVERLAY = ".gradcam.png"  # what --explain adds to the name of an image
+IMAGES_PER_DEVICE = 4  # at least, where a CPU is split
+
+
+def predict(
+    model: tyro.conf.Positional[str],
+    images: tyro.conf.Positional[tuple[str, ...]],
+    *,
+    arch: Architecture | None = None,
+    top_k: int = 5,
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    csv: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    batch_size: int = 8,
+    explain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    explain_dir: Path | None = None,
+) -> None:
+    """Classifies images, in the order given; one that can't be read is reported, and the others go on.
+
+    Example: resnet-jax predict runs/pets photos 'more/**/*.jpg' --top-k 3 --csv > classes.csv
+
+    Args:
+        model: a run folder, a folder of `save_pretrained`, a weights file, or a published name.
+        images: files, folders (with all below), patterns such as '*.jpg', or - for a list of these on standard input.
+        arch: what a weights file is of; found by its shapes if left out.
+        top_k: classes to show of each image.
+        json: print one JSON object a line for each image and nothing else.
+        csv: print path, rank, index, class, probability and error, one line for each class, and nothing else.
+        batch_size: images in a step, over all devices together; the results do not depend on it.
+        explain: draw where the likeliest class is seen (Grad-CAM) beside each image, as IMAGE.gradcam.png.
+        explain_dir: draw these pictures into this folder instead.
+
+    Raises:
+        UsageError: an option's value is out of its range.
+        UserError: no image is found, the model can't be read, or a picture can't be written.
+        SystemExit: with code 1, where an image could not be read.
+    """
+    for option, value in (("--top-k", top_k), ("--batch-size", batch_size)):
+        if value < 1:
+            raise UsageError(f"{option}: got {value}, wanted 1 or more")
+    if json and csv:
+        raise UsageError("--json --csv: got both, wanted one of them")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name is any bytes
+    paths = find_images(images)
+    overlays = _overlays(paths, explain_dir) if explain or explain_dir else {}
+
+    from resnet_jax.classifier.predictor import CORES, classify
+    from resnet_jax.classifier.pretrained import load_classifier
+    from resnet_jax.hardware.sharding import split_cpu
+
+    size = min(batch_size, 1 << (len(paths) - 1).bit_length())  # powers of 2: few programs to compile, and cached ones
+    split_cpu(size, max(min(CORES, size // IMAGES_PER_DEVICE), 1))
+    results = classify(load_classifier(model, arch=arch), paths, batch_size=size, top_k=top_k, overlays=overlays)
+    write = _write_json if json else _csv_writer() if csv else _table_writer(paths)
+    if _write_all(results, len(paths), write):
+        raise SystemExit(1)
+
+
+def find_images(names: Sequence[str]) -> list[str]:
+    """Lists the images in folders, behind patterns and on standard input, "-"; a name with none behind it stays.
+
+    Raises:
+        UserError: no image is found.
+    """
+    lines = [os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer] if "-" in names else []
+    given = [each for name in names for each in (lines if name == "-" else [name]) if each]
+    paths = [path for name in given for path in _expand(name) or [name]]
+    if not any(map(os.path.isfile, paths)):
+        got = ", ".join(given[:3]) + (", ..." if len(given) > 3 else "")
+        raise UserError(f"no image found: got {got or 'no path'}; wanted images, folders of them or patterns ('*.jpg')")
+    return paths
+
+
+def _expand(name: str) -> list[str]:
+    if os.path.isdir(name):
+        found = [str(path) for path in list_images(Path(name))]
+    elif has_magic(name) and not os.path.exists(name):
+        found = [path for path in sorted(glob(name, recursive=True)) if os.path.isfile(path)]
+    else:
+        return [name]
+    return [path for path in found if not path.endswith(OVERLAY)]
+
+
+def _overlays(paths: Sequence[str], folder: Path | None) -> dict[str, Path]:
+    """Where to draw the overlays: beside the images, or in `folder` as the images lie below their common folder."""
+    if folder is None:
+        return {path: Path(path + OVERLAY) for path in paths}
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    return {path: folder / (os.path.relpath(path, common) + OVERLAY) for path in paths}
+
+
+def _write_all(results: Iterator[list["Result"]], count: int, write: Callable[["Result"], None]) -> int:
+    """Writes results as they come, with a bar where they go elsewhere than to the terminal; returns how many failed."""
+    console, failed = Console(stderr=True), 0
+    columns = (BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = sys.stdout.isatty() or not console.is_terminal or count == 1
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=hidden) as bar:
+        task = bar.add_task("", total=count)
+        for batch in results:
+            for result in batch:
+                write(result)
+                failed += result.error is not None
+            sys.stdout.flush()
+            bar.advance(task, len(batch))
+    return failed
+
+
+def _write_json(result: "Result") -> None:
+    guesses = [{"class": name, "index": index, "probability": share} for index, name, share in result.guesses]
+    outcome = {"predictions": guesses} if result.error is None else {"error": result.error}
+    print(json_format.dumps({"path": result.path} | outcome))
+
+
+def _csv_writer() -> Callable[["Result"], None]:
+    rows = csv_format.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(("path", "rank", "index", "class", "probability", "error"))
+
+    def write(result: "Result") -> None:
+        for rank, (index, name, share) in enumerate(result.guesses, 1):
+            rows.writerow((result.path, rank, index, name, share, ""))
+        if result.error is not None:
+            rows.writerow((result.path, "", "", "", "", result.error))
+
+    return write
+
+
+def _table_writer(paths: Sequence[str]) -> Callable[["Result"], None]:
+    """Writes rows for people as they come, in columns of a width set beforehand."""
+    console = Console(highlight=False)
+    width = min(max(map(cell_len, paths)), console.width // 2 - 4)
+
+    def write(result: "Result") -> None:
+        path = _shortened(result.path, width)
+        if result.error is not None:
+            console.print(Text.assemble(path, "  ", (f"error: {result.error}", "red")))
+        for rank, (_, name, share) in enumerate(result.guesses):
+            row = set_cell_size("" if rank else path, width), (f" {share:6.1%} {name}", "dim" if rank else "bold")
+            console.print(Text.assemble(*row), no_wrap=True, overflow="ellipsis")
+
+    return write
+
+
+def _shortened(path: str, width: int) -> str:
+    """The end of a path that is wider than `width`."""
+    while cell_len(path) > width:
+        path = "\u2026" + path[2:]
+    return path

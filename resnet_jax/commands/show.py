@@ -1,0 +1,105 @@
+"""Several runs side by side, as a picture and in the terminal: curves, figures, and what sets them apart."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+import tyro
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from resnet_jax.config import differences
+from resnet_jax.errors import UsageError
+from resnet_jax.runs.curves import draw_curves, plot_curves
+from resnet_jax.runs.reading import ShownRun, figures_of, read_run
+
+
+def show(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("runs.png")) -> None:
+    """Shows the curves, the figures and the differences of runs, those that are still going on included.
+
+    Example: resnet-jax show runs/digits-* --out digits.png
+
+    Args:
+        runs: Run folders; the data sets may differ.
+        out: Picture of the curves, PNG, PDF or SVG.
+
+    Raises:
+        UsageError: no run is named, or `out` is no picture's name.
+        UserError: a folder holds no run, its files are damaged, or the picture can't be written.
+    """
+    if not runs:
+        raise UsageError("RUNS: got none, wanted one or more run folders, as in: resnet-jax show runs/*")
+    shown = [read_run(path, number, _name(path, runs)) for number, path in enumerate(runs)]
+    draw_curves(shown, out)
+    console = Console(highlight=False)
+    console.print(plot_curves(shown, console.width))
+    for renderable in (*_tables(shown, console), *_seeds(shown), *_differences(shown)):
+        console.print(renderable)
+    console.print(Text(f"Picture: {out}"), soft_wrap=True)
+
+
+def _name(path: Path, runs: Sequence[Path]) -> str:
+    return path.name if [other.name for other in runs].count(path.name) == 1 and path.name else str(path)
+
+
+def _tables(runs: Sequence[ShownRun], console: Console) -> list[Table]:
+    """The figures of all runs, in as many tables below each other as the width asks for."""
+    rows = [figures_of(run) for run in runs]
+
+    def table(columns: Sequence[str]) -> Table:
+        result = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        result.add_column("run", overflow="fold", max_width=console.width // 3)
+        for column in columns:
+            left = column in ("data set", "model", "state")
+            result.add_column(column, justify="left" if left else "right", no_wrap=not left)
+        for run, row in zip(runs, rows, strict=True):
+            name = Text.assemble((run.letter, f"bold {run.colour}"), f" {run.name}")
+            result.add_row(name, *(row[column] for column in columns))
+        return result
+
+    groups: list[list[str]] = [[]]
+    unlimited = console.options.update(max_width=10_000)
+    for column in (column for column in rows[0] if any(row[column] for row in rows)):
+        width = console.measure(table([*groups[-1], column]), options=unlimited).maximum
+        if width > console.width and groups[-1]:
+            groups.append([])
+        groups[-1].append(column)
+    return [table(columns) for columns in groups]
+
+
+def _seeds(runs: Sequence[ShownRun]) -> Iterator[Text]:
+    """Mean and standard deviation over the finished runs that differ in the seed alone."""
+    groups: dict[str, dict[int, ShownRun]] = {}
+    for run in runs:
+        if run.summary:
+            train = run.config["train"]
+            apart = json.dumps(run.config | {"train": train | {"seed": None}}, sort_keys=True)
+            groups.setdefault(apart, {})[train["seed"]] = run
+    for group in groups.values():
+        if len(group) > 1:
+            accuracies = [run.summary["test_accuracy"] for run in group.values() if run.summary]
+            yield Text(
+                f"{' '.join(run.letter for run in group.values())} differ in the seed alone: test accuracy "
+                f"{mean(accuracies):.2%}, standard deviation {100 * stdev(accuracies):.2f} points, n = {len(group)}"
+            )
+
+
+def _differences(runs: Sequence[ShownRun]) -> Iterator[RenderableType]:
+    """The fields in which the configurations differ, with the runs of each value."""
+    changes = {change.split(":")[0] for run in runs for change in differences(runs[0].config, run.config)}
+    if not changes:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("differs", no_wrap=True)
+    table.add_column("value (runs)")
+    for field in sorted(changes):
+        section, key = field.split(".")
+        letters: dict[str, str] = {}
+        for run in runs:
+            value = str(run.config.get(section, {}).get(key, "absent"))
+            letters[value] = f"{letters[value]} {run.letter}" if value in letters else run.letter
+        table.add_row(field, Text(",  ".join(f"{value} ({of})" for value, of in letters.items())))
+    yield table

@@ -1,0 +1,116 @@
+"""The convolution as XLA's CPU backend computes it fastest: the same function, put together differently."""
+
+import math
+from collections.abc import Iterator
+from functools import partial, reduce
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from resnet_jax.models.cpu.winograd import winograd
+
+Images = Float[Array, "batch height width in_channels"]
+Kernel = Float[Array, "size size group_channels out_channels"]
+Outputs = Float[Array, "batch out_height out_width out_channels"]
+
+
+def convolve_on_cpu(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
+    """Convolves with `size // 2` zeros of padding on every side; see LOG.md for what each case brings.
+
+    The barrier keeps `images` in memory as they are. Without it the kernel's gradient, which needs them transposed,
+    would work them out again from the maps before, element by element and against the order of the memory.
+    """
+    size = kernel.shape[0]
+    images = lax.optimization_barrier(images)
+    if groups == 1 and size > 1 and _out(images.shape[1], size, stride) * _out(images.shape[2], size, stride) <= 4:
+        return _matrix_product(images, kernel, stride)
+    if stride > 1:
+        return _strided(images, kernel, stride, groups)
+    if size == 3 and groups == 1 and _pays(images, kernel):
+        return winograd(images, kernel)
+    return convolution(images, kernel, stride, groups)
+
+
+def _pays(images: Images, kernel: Kernel) -> bool:
+    """Whether Winograd's way is faster: its transforms of images and of the kernel cost less than they save."""
+    pixels = math.prod(images.shape[:3])
+    many = isinstance(pixels, int) and pixels >= 2048  # an exported program's batch may be a symbol
+    return many and min(kernel.shape[2:]) >= 64 and images.dtype.itemsize >= 4
+
+
+def _out(extent: int, size: int, stride: int) -> int:
+    return (extent + 2 * (size // 2) - size) // stride + 1
+
+
+def _matrix_product(images: Images, kernel: Kernel, stride: int) -> Outputs:
+    """For outputs of 2x2 and less, where XLA's convolution takes 15 to 50 times as long as the same product."""
+    size, padding = kernel.shape[0], kernel.shape[0] // 2
+    out_height, out_width = (_out(extent, size, stride) for extent in images.shape[1:3])
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    patches = [
+        padded[:, row : row + stride * out_height : stride, column : column + stride * out_width : stride]
+        for row in range(size)
+        for column in range(size)
+    ]
+    return jnp.concatenate(patches, -1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def convolution(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
+    """The same as XLA has it, for every other device."""
+    padding = kernel.shape[0] // 2
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        window_strides=(stride, stride),
+        padding=((padding, padding), (padding, padding)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _strided(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
+    """A strided convolution whose derivative by the images is that of `_by_phases`, the same function."""
+    return convolution(images, kernel, stride, groups)
+
+
+@_strided.defjvp
+def _strided_jvp(stride, groups, primals, tangents):
+    (images, kernel), (images_dot, kernel_dot) = primals, tangents
+    out_dot = _by_phases(images_dot, kernel, stride, groups) + convolution(images, kernel_dot, stride, groups)
+    return convolution(images, kernel, stride, groups), out_dot
+
+
+def _by_phases(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
+    """A strided convolution as the sum of dense ones, of every `stride`-th pixel with every `stride`-th tap.
+
+    Its transpose has no zeros between the pixels, which XLA would multiply as any others: 1 in 4 is none at stride 2.
+    """
+    height, width = images.shape[1:3]
+    rows, columns = (list(_phases(extent, kernel.shape[0], stride)) for extent in (height, width))
+    parts = (
+        lax.conv_general_dilated(
+            images[:, row::stride, column::stride],
+            kernel[row_tap::stride, column_tap::stride],
+            window_strides=(1, 1),
+            padding=(row_padding, column_padding),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+        for row, row_tap, row_padding in rows
+        for column, column_tap, column_padding in columns
+    )
+    return reduce(jnp.add, parts)
+
+
+def _phases(extent: int, size: int, stride: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """First pixel, first tap and padding of each phase along one side; a phase that no tap falls on is left out."""
+    padding = size // 2
+    for pixel in range(min(stride, extent)):
+        tap = (pixel + padding) % stride
+        taps, pixels = len(range(tap, size, stride)), len(range(pixel, extent, stride))
+        if taps:
+            before = (pixel + padding - tap) // stride
+            yield pixel, tap, (before, _out(extent, size, stride) + taps - 1 - pixels - before)

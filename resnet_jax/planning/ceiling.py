@@ -1,0 +1,103 @@
+"""The highest speed of a training that a machine's data sheet allows, and what the training then takes."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from resnet_jax.hardware.chips import Chip
+from resnet_jax.hardware.compiled import Work
+from resnet_jax.planning.job import Job
+from resnet_jax.planning.sizing import Compiler, largest_batch
+
+SUBLANES = 8
+"""Images for each chip that the largest batch is a multiple of."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What one step needs of each part of a chip, at the rates of the data sheet."""
+
+    arithmetic: float
+    memory: float
+    network: float
+
+    @property
+    def step(self) -> float:
+        """The longest: all three may run at once."""
+        return max(self.arithmetic, self.memory, self.network)
+
+    @property
+    def bound(self) -> str:
+        return max(vars(self), key=vars(self).__getitem__)
+
+
+def seconds_of(work: Work, chip: Chip) -> Seconds:
+    """The least time that `work` takes."""
+    return Seconds(
+        work.flops / chip.bfloat16_flops,
+        work.traffic_bytes / chip.memory_bandwidth,
+        work.sent_bytes / chip.network_bandwidth,
+    )
+
+
+def figures_of(compiler: Compiler, price: float | None) -> dict[str, Any]:
+    """Everything that `plan` says; the work is that of the largest batch where the wanted one does not fit.
+
+    Args:
+        compiler: for the job and the target.
+        price: of a chip for an hour.
+    """
+    job, target = compiler.job, compiler.target
+    batch_size, unit = job.config.train.batch_size, compiler.unit
+    needs = compiler.needs(batch_size)
+    wide = unit * SUBLANES if job.images >= unit * SUBLANES else unit
+    cap = job.images // wide * wide
+    largest = largest_batch(compiler.needs, compiler.limit_bytes, batch_size, wide, cap)
+    counted = batch_size if needs.fits else largest
+    figures = {
+        "target": target.name,
+        "chips": target.count,
+        "arch": job.config.model.arch,
+        "width": job.config.model.width,
+        "image_size": job.image_size,
+        "classes": job.classes,
+        "images": job.images,
+        "resident": job.resident,
+        "batch_size": batch_size,
+        "fits": needs.fits,
+        "memory_bytes": needs.memory_bytes,
+        "limit_bytes": compiler.limit_bytes,
+        "largest_batch_size": largest,
+        "largest_possible_batch_size": cap,
+        "counted_batch_size": counted,
+    }
+    if counted is None:
+        return figures
+    work = compiler.work(counted)
+    full = small = seconds_of(work, target.chip)
+    if job.config.small_epochs:
+        small = seconds_of(compiler.work(counted, job.config.augment.small_size), target.chip)
+    return figures | asdict(work) | speed(job, counted, full, small, target.count, price)
+
+
+def speed(
+    job: Job, batch_size: int, seconds: Seconds, small: Seconds, chips: int, price: float | None
+) -> dict[str, Any]:
+    """What the ceiling means for the whole training; evaluation is left out.
+
+    Args:
+        seconds: of a step.
+        small: of one on shrunk images, in the first epochs of a recipe that has such.
+    """
+    steps_per_epoch, epochs, small_epochs = job.images // batch_size, job.config.train.epochs, job.config.small_epochs
+    training = steps_per_epoch * (small_epochs * small.step + (epochs - small_epochs) * seconds.step)
+    chip_hours = training * chips / 3600
+    return {
+        "step_seconds": asdict(seconds),
+        "bound": seconds.bound,
+        "images_per_second_ceiling": batch_size / seconds.step,
+        "epochs": epochs,
+        "steps": steps_per_epoch * epochs,
+        "training_seconds": training,
+        "chip_hours": chip_hours,
+        "cost": None if price is None else chip_hours * price,
+    }

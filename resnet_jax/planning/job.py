@@ -1,0 +1,117 @@
+"""What is to be trained, and its step lowered for devices that need not exist."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax import ShapeDtypeStruct
+from jax.sharding import Mesh, Sharding
+
+from resnet_jax.config import Config
+from resnet_jax.data.resident import Resident
+from resnet_jax.errors import UsageError
+from resnet_jax.hardware.compilation import lower_step
+from resnet_jax.hardware.sharding import replicated, sharded
+from resnet_jax.training.metrics import TrainMetrics
+from resnet_jax.training.setup import make_model, make_program
+from resnet_jax.training.step import Batch
+
+DATA_SETS = {  # training images, pixels of a side, classes
+    "digits": (1_437, 8, 10),
+    "cifar10": (50_000, 32, 10),
+    "cifar100": (50_000, 32, 100),
+    "mnist": (60_000, 28, 10),
+    "fashion_mnist": (60_000, 28, 10),
+}
+NOTHING = (None, None, None)
+MEAN, STD = np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)  # the values do not change what is computed
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training, apart from its images."""
+
+    config: Config
+    images: int
+    """Training images."""
+    image_size: int
+    classes: int
+    resident: bool
+    """Whether the images lie on the devices, as `train.py` has them; otherwise each batch comes ready."""
+
+
+def make_job(config: Config, images: int | None, image_size: int | None, classes: int | None, *, resident: bool) -> Job:
+    """Completes what is given with what is known of the configured data set.
+
+    Raises:
+        UsageError: of this data set it is not known.
+    """
+    listed = resident and config.data.source == "tfds"
+    known = DATA_SETS.get(config.data.name, NOTHING) if listed else NOTHING
+    found = {
+        "--images N": images or known[0],
+        "--image-size PIXELS": image_size or config.data.image_size or known[1],
+        "--classes N": classes or known[2],
+    }
+    if missing := [option for option, value in found.items() if not value]:
+        what = config.data.name if config.data.source == "tfds" else f"the folder {config.data.dir}"
+        raise UsageError(f"the training images of {what} are not known here: give {' '.join(missing)}")
+    count, size, class_count = (int(value or 0) for value in found.values())
+    if images is None and config.data.val_fraction is not None:
+        count -= int(count * config.data.val_fraction)
+    dtype = config.model.dtype or "bfloat16"  # what None is on TPU and GPU
+    return Job(replace(config, model=replace(config.model, dtype=dtype)), count, size, class_count, resident)
+
+
+def batch_unit(job: Job, chips: int) -> int:
+    """What a batch is a multiple of: a part of it, of those that are accumulated, divides among the chips.
+
+    Raises:
+        UsageError: the job's batch is no multiple of it, or larger than the data set.
+    """
+    batch_size, unit = job.config.train.batch_size, chips * job.config.optimizer.accumulate
+    if batch_size % unit:
+        wanted = f"a multiple of {unit}, for example {max(batch_size // unit, 1) * unit}"
+        raise UsageError(f"--batch-size: got {batch_size} for {chips} chips, wanted {wanted}")
+    if batch_size > job.images:
+        raise UsageError(f"--batch-size: got {batch_size}, wanted at most the {job.images} training images")
+    return unit
+
+
+def without_accumulation(job: Job) -> Job:
+    """The same with the gradient of a batch computed in one part."""
+    return replace(job, config=replace(job.config, optimizer=replace(job.config.optimizer, accumulate=1)))
+
+
+def lower(job: Job, batch_size: int, mesh: Mesh | None, images: int) -> jax.stages.Lowered:
+    """Lowers one training step, the function that trains, from shapes alone.
+
+    Args:
+        batch_size: over all devices together.
+        mesh: of the devices; None for one CPU.
+        images: those that lie on the devices, where they do.
+    """
+    config = replace(job.config, train=replace(job.config.train, batch_size=batch_size))
+    make = partial(make_model, config, job.classes)
+    shape = (job.image_size, job.image_size, 3)
+    program = make_program(config, nnx.graphdef(nnx.eval_shape(make)), (job.images, *shape), MEAN, STD)
+    whole, divided, rows = (None,) * 3 if mesh is None else (replicated(mesh), sharded(mesh), sharded(mesh, axis=1))
+    state = _on(whole, jax.eval_shape(lambda: program.create_state(make())))
+    step: Any
+    rest: tuple
+    if job.resident:
+        data = ShapeDtypeStruct((images, math.prod(shape)), "uint8"), ShapeDtypeStruct((images,), "int32")
+        metrics, order = jax.eval_shape(TrainMetrics.zero), ShapeDtypeStruct((1, batch_size), "int32")
+        step, rest = program.dispatch, (_on(whole, metrics), Resident(*_on(whole, data)), _on(rows, order))
+    else:
+        batch = ShapeDtypeStruct((batch_size, *shape), "float32"), ShapeDtypeStruct((batch_size,), "int32")
+        step, rest = program.train_step, (Batch(*_on(divided, batch)),)
+    return jax.jit(step).lower(state, *rest) if mesh is None else lower_step(step, state, *rest)
+
+
+def _on(sharding: Sharding | None, tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)

@@ -1,0 +1,117 @@
+"""Steps compiled for a target, and the largest batch that fits its memory."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import jax
+
+from resnet_jax.hardware.compilation import compile_lowered
+from resnet_jax.hardware.compiled import Work, memory_of, tpu_memory, tpu_refusal, work_of
+from resnet_jax.hardware.sharding import make_mesh
+from resnet_jax.planning.job import Job, batch_unit, lower, without_accumulation
+from resnet_jax.planning.targets import Target, devices_of
+
+JAX_SHARE = 0.75
+"""Of a GPU's memory, which JAX takes at its start and then keeps to; XLA_PYTHON_CLIENT_MEM_FRACTION changes it."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Memory of one step on each chip."""
+
+    memory_bytes: int
+    """At least so many, where the compiler refuses the program."""
+    fits: bool
+
+
+class Compiler:
+    """Compiles steps of a job for a target, each once, and says so on standard error.
+
+    Raises:
+        UsageError: the job's batch does not divide among the chips.
+        UserError: the compiler is not installed.
+    """
+
+    def __init__(self, job: Job, target: Target):
+        self.job, self.target = job, target
+        self.unit = batch_unit(job, target.count)
+        """What a batch is a multiple of."""
+        devices = devices_of(target)
+        self.mesh = make_mesh(target.count, devices)
+        self.limit_bytes = tpu_memory(devices[0]) if target.is_tpu else int(JAX_SHARE * target.gpu_memory_bytes)
+        """What a program may use of a chip's memory."""
+        self.needs = lru_cache(self._needs)
+        """From a batch size to its memory."""
+
+    def work(self, batch_size: int, image_size: int | None = None) -> Work:
+        """One step's work on each chip, on images of another size where one is given.
+
+        The data set is cut to one batch for this. Otherwise the compilers count all of it in every step: on GPUs as
+        what the gathering reads, on some TPUs as a copy, which a run makes once for its many steps in a dispatch.
+        Compilers count a loop once, so of a batch whose gradient is accumulated, one part is compiled.
+        """
+        parts = self.job.config.optimizer.accumulate
+        job = replace(without_accumulation(self.job), image_size=image_size or self.job.image_size)
+        size, chips = batch_size // parts, self.target.count
+        compiled = self._compile(job, size, size)
+        whole = None if self.target.is_tpu else lower(job, size, None, size).cost_analysis()
+        return work_of(compiled, whole["flops"] / chips if whole else 0.0, chips).times(parts)
+
+    def _needs(self, batch_size: int) -> Needs:
+        try:
+            memory = memory_of(self._compile(self.job, batch_size, self.job.images))
+        except jax.errors.JaxRuntimeError as error:
+            return Needs(tpu_refusal(error)[0], fits=False)
+        return Needs(memory, fits=memory <= self.limit_bytes)
+
+    def _compile(self, job: Job, batch_size: int, images: int) -> jax.stages.Compiled:
+        lowered = lower(job, batch_size, self.mesh, images)
+        print(f"compiling a step of {batch_size:,} images for {self.target.name}", file=sys.stderr, flush=True)
+        return compile_lowered(lowered)
+
+
+def largest_batch(needs: Callable[[int], Needs], limit: int, start: int, unit: int, cap: int) -> int | None:
+    """Finds the largest batch that fits, or nearly that.
+
+    Memory grows by nearly the same for each image, so two sizes that fit, one of at least half the memory, show where
+    it ends. That size is tried, and 5% less until it fits. Compilers may fit more yet, by computing things twice.
+
+    Args:
+        needs: of a batch size.
+        limit: bytes on a chip.
+        start: the first size to try.
+        unit: what sizes are a multiple of.
+        cap: the largest size to try.
+
+    Returns:
+        A size that fits; None if one of `unit` images does not.
+    """
+
+    def rounded(size: int) -> int:
+        return min(max(size // unit, 1) * unit, cap)
+
+    size = rounded(start)
+    while not needs(size).fits:
+        if size == unit:
+            return None
+        size = rounded(size // 2)
+    fitting = {size: needs(size).memory_bytes}
+    while len(fitting) < 2 or max(fitting.values()) < limit / 2:
+        size = max(fitting)
+        size = rounded(size // 2 if fitting[size] > limit / 2 else max(2 * size, where(limit * 3 // 5, fitting)))
+        if size in fitting or not needs(size).fits:
+            break
+        fitting[size] = needs(size).memory_bytes
+    size, large = rounded(where(limit, fitting)), max(fitting)
+    while size > large and not needs(size).fits:
+        size = max(rounded(size * 19 // 20), large)
+    return max(size, large)
+
+
+def where(memory: int, sizes: dict[int, int]) -> int:
+    """The batch size at which a line through the two largest of `sizes` (through 0 and the only one) has `memory`."""
+    small, large = ([0, *sorted(sizes)])[-2:]
+    rise = sizes[large] - sizes.get(small, 0)
+    return large + (memory - sizes[large]) * (large - small) // rise if rise > 0 else large

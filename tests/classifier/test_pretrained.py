@@ -1,0 +1,146 @@
+"""Trained networks from every kind of source, with their class names and preprocessing."""
+
+import json
+from typing import get_args
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import resnet_jax
+from resnet_jax.classifier.pretrained import Network, Preprocessing, identify, load_classifier
+from resnet_jax.config import Architecture
+from resnet_jax.errors import UserError
+from resnet_jax.weights.files import write_weights
+from resnet_jax.weights.torchvision import to_torchvision, torchvision_shapes
+
+TINY = Network("resnet18", num_classes=5, stem="cifar", width=4)
+
+
+def same_weights(model, other) -> bool:
+    ours, theirs = to_torchvision(model), to_torchvision(other)
+    return ours.keys() == theirs.keys() and all(ours[key].tobytes() == theirs[key].tobytes() for key in ours)
+
+
+def logits(model) -> np.ndarray:
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    return np.asarray(model(jnp.asarray(images)))
+
+
+@pytest.fixture(scope="module")
+def tiny() -> resnet_jax.ResNet:
+    return TINY.build(seed=1)
+
+
+@pytest.mark.parametrize("arch", get_args(Architecture))
+@pytest.mark.parametrize(("stem", "num_classes"), [("imagenet", 1000), ("cifar", 10)])
+def test_each_member_is_found_by_its_shapes(arch, stem, num_classes):
+    network = Network(arch, num_classes, stem, width=64)
+    shapes = torchvision_shapes(network.abstract())
+    assert identify({key: np.broadcast_to(0, shape) for key, shape in shapes.items()}) == network
+
+
+def test_a_network_with_other_layers_is_refused_with_the_nearest(tiny):
+    tensors = to_torchvision(tiny)
+    tensors["layer1.0.conv1.weight"] = np.zeros((4, 4, 5, 5), np.float32)
+    with pytest.raises(UserError, match="the nearest is resnet18, from which 1 tensors differ, such as layer1"):
+        identify(tensors)
+
+
+def test_weights_of_no_resnet_are_told_from_a_resnets():
+    with pytest.raises(UserError, match=r"of no ResNet in torchvision's keys: .* got features\.0\.weight"):
+        identify({"features.0.weight": np.zeros((64, 3, 11, 11), np.float32)})
+
+
+def test_loading_into_another_architecture_names_the_one_that_fits(tiny):
+    with pytest.raises(UserError, match="nearest architecture is resnet18 with num_classes=5, stem='cifar', width=4"):
+        resnet_jax.load_torchvision(Network("resnet34", 5, "cifar", 4).abstract(), to_torchvision(tiny))
+
+
+def test_a_head_of_another_size_is_an_error_with_both_shapes_and_the_choices(tiny):
+    with pytest.raises(UserError, match=r'got \(5, 32\), wanted \(7, 32\).* num_classes=5, or give head="fresh"'):
+        resnet_jax.load_torchvision(Network("resnet18", 7, "cifar", 4).build(), to_torchvision(tiny))
+
+
+def test_loading_says_what_was_taken_off(tiny, tmp_path):
+    write_weights(tmp_path / "w.pth", {f"module.{key}": tensor for key, tensor in to_torchvision(tiny).items()})
+    model = TINY.abstract()
+    assert resnet_jax.load_torchvision(model, tmp_path / "w.pth") == ('removed the prefix "module."',)
+    assert same_weights(model, tiny)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_from_pretrained_builds_the_network_of_a_file(tiny, tmp_path, name):
+    write_weights(tmp_path / name, to_torchvision(tiny))
+    model = resnet_jax.from_pretrained("resnet18", str(tmp_path / name))
+    assert same_weights(model, tiny)
+    np.testing.assert_array_equal(logits(model), logits(tiny))
+
+
+def test_from_pretrained_gives_another_number_of_classes_a_fresh_classifier(tiny):
+    model = resnet_jax.from_pretrained("resnet18", to_torchvision(tiny), num_classes=3)
+    assert logits(model).shape == (2, 3)
+    np.testing.assert_array_equal(model.layer4[1].conv2.kernel[...], tiny.layer4[1].conv2.kernel[...])
+
+
+def test_from_pretrained_computes_in_the_given_type(tiny):
+    model = resnet_jax.from_pretrained("resnet18", to_torchvision(tiny), dtype="bfloat16")
+    assert model.features(jnp.zeros((1, 32, 32, 3))).stages[3].dtype == "bfloat16"
+    assert model.conv1.kernel[...].dtype == "float32"
+
+
+def test_a_saved_folder_returns_weights_class_names_and_preprocessing(tiny, tmp_path):
+    names = ("ant", "bee", "cat", "dog", "eel")
+    preprocessing = Preprocessing((0.5, 0.4, 0.3), (0.2, 0.2, 0.1), image_size=30, resize=37)
+    resnet_jax.save_pretrained(tiny, tmp_path / "saved", class_names=names, preprocessing=preprocessing)
+    classifier = load_classifier(tmp_path / "saved")
+    assert (classifier.network, classifier.class_names, classifier.preprocessing) == (TINY, names, preprocessing)
+    assert same_weights(classifier.model, tiny)
+    assert same_weights(resnet_jax.from_pretrained("resnet18", tmp_path / "saved"), tiny)
+
+
+def test_class_names_that_do_not_fit_are_refused_before_anything_is_written(tiny, tmp_path):
+    with pytest.raises(ValueError, match="got 2 class names, wanted 5"):
+        resnet_jax.save_pretrained(tiny, tmp_path / "saved", class_names=("a", "b"))
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_folder_as_timm_writes_it_is_read(tiny, tmp_path):
+    settings = {"input_size": [3, 160, 160], "crop_pct": 0.95, "mean": [0.5] * 3, "std": [0.5] * 3}
+    config = {"architecture": "resnet18", "num_classes": 5, "pretrained_cfg": settings}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    write_weights(tmp_path / "model.safetensors", to_torchvision(tiny))
+    classifier = load_classifier(tmp_path)
+    assert classifier.preprocessing == Preprocessing((0.5,) * 3, (0.5,) * 3, image_size=160, resize=168)
+    assert classifier.class_names == ("0", "1", "2", "3", "4")
+
+
+def test_a_config_that_is_damaged_is_one_message(tiny, tmp_path):
+    resnet_jax.save_pretrained(tiny, tmp_path)
+    (tmp_path / "config.json").write_text('{"pretrained_cfg": {}}')
+    with pytest.raises(UserError, match=r"config\.json is not written as save_pretrained or timm write it"):
+        load_classifier(tmp_path)
+
+
+def test_a_thousand_classes_have_imagenets_names(tmp_path):
+    network = Network("resnet18", width=2)
+    write_weights(tmp_path / "w.safetensors", to_torchvision(network.build()))
+    names = load_classifier(tmp_path / "w.safetensors").class_names
+    assert len(set(names)) == 1000 and (names[0], names[1], names[999]) == ("tench", "goldfish", "toilet tissue")
+
+
+def test_a_wrong_architecture_is_told_from_the_right_one(tiny, tmp_path):
+    write_weights(tmp_path / "w.pth", to_torchvision(tiny))
+    with pytest.raises(UserError, match=r"w\.pth is a resnet18 and no resnet50: leave --arch out, or correct it"):
+        load_classifier(tmp_path / "w.pth", arch="resnet50")
+
+
+def test_a_folder_of_something_else_says_what_is_wanted(tmp_path):
+    with pytest.raises(UserError, match=r"is no trained network: wanted a run folder \(with checkpoints/\), a folder"):
+        load_classifier(tmp_path)
+
+
+def test_an_abstract_network_is_filled_without_drawing_weights(tiny):
+    model = TINY.abstract()
+    resnet_jax.load_torchvision(model, to_torchvision(tiny))
+    np.testing.assert_array_equal(logits(model), logits(tiny))

@@ -1,0 +1,84 @@
+"""Weights that PyTorch trained and saved: `pytest -m parity`, with the parity extra."""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden import draw
+
+import resnet_jax
+from resnet_jax.classifier.pretrained import Preprocessing, load_classifier
+from resnet_jax.commands.convert import convert
+from resnet_jax.data.source import load_tfds
+from resnet_jax.models import ARCHITECTURES
+from resnet_jax.weights.files import read_weights
+
+pytestmark = pytest.mark.parity
+
+torch = pytest.importorskip("torch")
+torchvision = pytest.importorskip("torchvision")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """torchvision's ResNet-18 after two epochs on the digits at 64x64, its file, and the test images."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        data = load_tfds("digits", folder, image_size=64)
+    preprocessing = Preprocessing()
+    images, test_images = (
+        np.asarray(preprocessing.normalize(np.array(split.images))) for split in (data.train, data.test)
+    )
+    labels = torch.from_numpy(np.array(data.train.labels)).long()
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(num_classes=10)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, 0.9, nesterov=True)
+    for _ in range(2):
+        for indices in torch.randperm(len(labels)).split(64):
+            batch = torch.from_numpy(images[indices.numpy()].transpose(0, 3, 1, 2).copy())
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(batch), labels[indices]).backward()
+            optimizer.step()
+    torch.save({"state_dict": model.eval().state_dict(), "epoch": 2}, folder / "resnet18.pth")
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(test_images.transpose(0, 3, 1, 2).copy())).numpy()
+    return folder / "resnet18.pth", model, test_images, logits
+
+
+def test_every_test_image_gets_torchs_logits_and_class(trained):
+    path, _, images, wanted = trained
+    got = np.asarray(load_classifier(path).model(jnp.asarray(images)))
+    assert np.abs(got - wanted).max() / np.abs(wanted).max() < 1e-4
+    assert np.array_equal(got.argmax(1), wanted.argmax(1)) and len(got) == 360
+
+
+def test_a_trained_state_dict_returns_bit_for_bit_with_its_counters(trained):
+    path, model, *_ = trained
+    returned = resnet_jax.to_torchvision(resnet_jax.from_pretrained("resnet18", path))
+    state = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+    assert state["bn1.num_batches_tracked"] == 46
+    assert returned.keys() == state.keys()
+    assert all(returned[k].dtype == v.dtype and returned[k].tobytes() == v.tobytes() for k, v in state.items())
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_torchvision_loads_the_file_of_every_member_strictly(arch, tmp_path):
+    reference = torchvision.models.get_model(arch, num_classes=7)
+    drawn = draw.draw_weights({key: tuple(tensor.shape) for key, tensor in reference.state_dict().items()})
+    reference.load_state_dict({key: torch.tensor(value) for key, value in drawn.items()}, strict=False)
+    torch.save(reference.state_dict(), tmp_path / "theirs.pth")
+    resnet_jax.save_pretrained(resnet_jax.from_pretrained(arch, tmp_path / "theirs.pth"), tmp_path / "ours")
+    convert(str(tmp_path / "ours"), tmp_path / "ours.pth")
+    back = torchvision.models.get_model(arch, num_classes=7)
+    back.load_state_dict(torch.load(tmp_path / "ours.pth", weights_only=True), strict=True)
+    expected, got = reference.state_dict(), back.state_dict()
+    assert all(torch.equal(got[key], tensor) and got[key].dtype == tensor.dtype for key, tensor in expected.items())
+
+
+def test_the_report_finds_the_layers_equal(trained, tmp_path, capsys):
+    convert(str(trained[0]), tmp_path / "w.safetensors", report=True)
+    out = capsys.readouterr().out
+    assert "layer4.1" in out and "not measured" not in out
+    assert len(read_weights(Path(tmp_path / "w.safetensors")).tensors) == 122

@@ -1,0 +1,381 @@
+"""What `resnet-jax benchmark` says of itself must hold together; how fast this machine is, no test says."""
+
+import contextlib
+import csv
+import io
+import json
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax.experimental.compilation_cache import compilation_cache
+from jax.profiler import ProfileData
+
+import resnet_jax
+import resnet_jax.benchmarking.measure as measure_module
+from resnet_jax.benchmarking import timm_csv, torch_peer, workload
+from resnet_jax.benchmarking.measure import measure
+from resnet_jax.benchmarking.profile import described, operation_seconds
+from resnet_jax.benchmarking.report import print_figures
+from resnet_jax.benchmarking.sweep import sweep
+from resnet_jax.commands.benchmark import benchmark
+from resnet_jax.config import Config, ModelConfig
+from resnet_jax.errors import UsageError, UserError
+from resnet_jax.hardware.flops import Cost, cost_of
+from resnet_jax.hardware.sharding import make_mesh
+from resnet_jax.training.setup import make_model
+from resnet_jax.weights.torchvision import to_torchvision
+
+TINY = {"width": 4, "image_size": 8, "batch_size": 16}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled():
+    """Two devices, short repeats, and the compilation cache as it was."""
+    assert jax.device_count() == 8  # starts JAX, after which a command leaves the number of devices alone
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workload, "make_mesh", lambda batch_size: make_mesh(batch_size, jax.devices()[:2]))
+        patch.setattr(measure_module, "REPEAT_SECONDS", 0.1)
+        yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
+
+
+def forward_cost(network, image_size: int) -> Cost:
+    model = nnx.eval_shape(lambda: network(rngs=nnx.Rngs(0)))
+    graphdef, *weights = nnx.split(model, nnx.Param, nnx.BatchStat)
+    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    return cost_of(lambda images, *weights: nnx.merge(graphdef, *weights, copy=True)(images), image, *weights)
+
+
+@pytest.mark.parametrize(
+    ("network", "image_size", "published"),
+    [
+        (partial(resnet_jax.ResNet18, num_classes=10, stem="cifar"), 32, 0.555e9),
+        (resnet_jax.ResNet18, 224, 1.814e9),
+        (resnet_jax.ResNet50, 224, 4.089e9),
+    ],
+)
+def test_the_multiply_adds_are_the_published_ones(network, image_size, published):
+    assert forward_cost(network, image_size).multiply_adds == pytest.approx(published, rel=1e-3)
+
+
+def test_the_activations_are_those_that_timm_publishes():
+    assert round(forward_cost(resnet_jax.ResNet18, 224).activations / 1e6, 2) == 2.48
+
+
+def test_a_loop_costs_its_rounds():
+    def looped(x):
+        return jax.lax.scan(lambda carry, _: (carry @ x, None), x, None, length=5)[0]
+
+    square = jax.ShapeDtypeStruct((3, 3), jnp.float32)
+    assert cost_of(looped, square) == (5 * 27, 5 * 9)
+
+
+class Clock:
+    """A clock that work moves on, so that its seconds are exact."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def work(self, seconds: float, *, by: int = 1):
+        """Work of `seconds` a step, which takes `by` steps at a time."""
+
+        def take(steps: int) -> int:
+            taken = by * math.ceil(steps / by)
+            self.now += taken * seconds
+            return taken
+
+        return take
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(measure_module, "time", clock)
+    return clock
+
+
+@pytest.mark.parametrize("seconds", [1e-6, 0.003, 0.2, 7.0])
+def test_a_repeat_lasts_half_a_second_or_a_step(clock, seconds, monkeypatch):
+    monkeypatch.setattr(measure_module, "REPEAT_SECONDS", 0.5)
+    timing = measure({"work": clock.work(seconds)}, repeats=3)["work"]
+    assert timing.seconds == pytest.approx([seconds] * 3)
+    assert timing.steps == 1 or 0.4 <= timing.steps * seconds <= 0.7
+
+
+def test_the_first_step_which_compiles_does_not_count(clock):
+    work, waited = clock.work(0.01), iter([100.0])
+
+    def slow_at_first(steps: int) -> int:
+        clock.now += next(waited, 0.0)
+        return work(steps)
+
+    assert measure({"work": slow_at_first}, repeats=2)["work"].seconds == pytest.approx([0.01] * 2)
+
+
+def test_pieces_of_work_take_turns_after_a_step_that_does_not_count(clock):
+    calls = []
+
+    def work(name: str, steps: int) -> int:
+        calls.append(name)
+        clock.now += steps
+        return steps
+
+    measure({name: partial(work, name) for name in "ab"}, repeats=3)
+    assert calls[-12:] == ["a", "a", "b", "b"] * 3
+
+
+def test_work_that_takes_more_steps_than_asked_is_timed_by_what_it_took(clock):
+    timing = measure({"tens": clock.work(0.06, by=10)}, repeats=1)["tens"]
+    assert timing.steps == 10 and timing.seconds == pytest.approx([0.06])
+
+
+def test_the_sweep_doubles_until_a_batch_brings_nothing(clock):
+    speeds = sweep(lambda size: clock.work(max(size, 128) / 1000), smallest=32, repeats=2)
+    assert speeds == pytest.approx({32: 250, 64: 500, 128: 1000, 256: 1000})
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: out of memory")])
+def test_the_sweep_ends_where_memory_does(clock, error):
+    def train_of(size: int):
+        if size > 64:
+            raise error
+        return clock.work(0.5)
+
+    assert sweep(train_of, smallest=32, repeats=1) == pytest.approx({32: 64, 64: 128})
+
+
+def test_the_sweep_does_not_hide_an_error():
+    def train_of(size: int):
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        sweep(train_of, smallest=32, repeats=1)
+
+
+def trace(plane: str, line: str, events: str, names: dict[int, str], stat: str = "") -> ProfileData:
+    metadata = "".join(f'event_metadata {{ key: {k} value {{ id: {k} name: "{v}" }} }} ' for k, v in names.items())
+    text = f"""planes {{ name: "{plane}" {metadata} lines {{ name: "{line}" {events} }}
+        stat_metadata {{ key: 1 value {{ id: 1 name: "{stat}" }} }} }}"""
+    return ProfileData.from_serialized_xspace(ProfileData.text_proto_to_serialized_xspace(text))
+
+
+def event(name: int, start: int, duration: int, stat: str = "") -> str:
+    value = f'stats {{ metadata_id: 1 str_value: "{stat}" }}' if stat else ""
+    return f"events {{ metadata_id: {name} offset_ps: {start}000000 duration_ps: {duration}000000 {value} }} "
+
+
+def test_an_operations_time_is_without_the_operations_inside():
+    events = event(1, 0, 100) + event(2, 10, 30) + event(2, 50, 20) + event(2, 100, 5)
+    names = {1: "%while.3 = (f32[]) while(...)", 2: "%fusion.7 = f32[8] fusion(...)"}
+    seconds = operation_seconds(trace("/device:TPU:0", "XLA Ops", events, names))
+    assert seconds == pytest.approx({"while.3": 50e-6, "fusion.7": 55e-6})
+
+
+def test_a_fusion_without_a_source_has_those_of_its_parts():
+    program = """HloModule jit_step
+%fused_computation.1 (param_0: f32[8]) -> f32[8] {
+  %param_0 = f32[8]{0} parameter(0)
+  %sine.1 = f32[8]{0} sine(%param_0), metadata={op_name="jit(step)/sin" stack_frame_id=1}
+  ROOT %cosine.1 = f32[8]{0} cosine(%sine.1), metadata={op_name="jit(step)/cos" stack_frame_id=1}
+}
+ENTRY %main (x: f32[8]) -> f32[4] {
+  %x = f32[8]{0} parameter(0), metadata={op_name="x"}
+  %loop_fusion = f32[8]{0} fusion(%x), kind=kLoop, calls=%fused_computation.1
+  ROOT %slice.2 = f32[4]{0} slice(%loop_fusion), slice={[0:4]}, metadata={op_name="jit(step)/slice"}
+}"""
+    operations = described(program)
+    assert operations["loop_fusion"] == ("f32[8]", "sin:cos") and operations["slice.2"] == ("f32[4]", "slice")
+
+
+def test_an_operation_is_known_by_its_name_where_its_kernel_has_another():
+    events = event(1, 0, 7, "convolution.1") + event(1, 7, 2, "convolution.2") + event(2, 9, 50)
+    names = {1: "cudnn::kernel", 2: "memset"}
+    data = trace("/device:GPU:0", "Stream #7(Compute)", events, names, "hlo_op")
+    assert operation_seconds(data) == pytest.approx({"convolution.1": 7e-6, "convolution.2": 2e-6})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("benchmark")
+
+
+@pytest.fixture(scope="module")
+def figures(folder):
+    """The JSON object of a tiny benchmark with a trace and a CSV file."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        benchmark(**TINY, repeats=2, profile=folder / "trace", csv=folder / "timm.csv", json=True)
+    return json.loads(out.getvalue())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["forward", "train", "input", "end_to_end"])
+def test_images_a_second_are_the_batch_by_the_seconds_of_a_step(figures, name):
+    speed, (low, high) = figures[f"{name}_images_per_second"], figures[f"{name}_images_per_second_range"]
+    assert speed == pytest.approx(16 / figures[f"{name}_step_seconds"]) and 0 < low <= speed <= high
+
+
+@pytest.mark.slow
+def test_operations_a_second_are_two_for_a_multiply_add_and_three_times_that_in_training(figures):
+    assert figures["multiply_adds_per_image"] == cost_of_tiny().multiply_adds
+    for name, factor in (("forward", 2), ("train", 6), ("end_to_end", 6)):
+        expected = factor * figures["multiply_adds_per_image"] * figures[f"{name}_images_per_second"]
+        assert figures[f"{name}_flops_per_second"] == pytest.approx(expected)
+
+
+def cost_of_tiny() -> Cost:
+    return forward_cost(partial(resnet_jax.ResNet18, num_classes=10, stem="cifar", width=4), 8)
+
+
+@pytest.mark.slow
+def test_a_cpu_has_no_share_of_peak(figures):
+    assert figures["train_peak_share"] is None and figures["bfloat16_peak_flops_per_second"] is None
+
+
+@pytest.mark.slow
+def test_the_shares_of_time_are_shares(figures):
+    assert 0 <= figures["waiting_for_data_share"] < 1 and figures["outside_step_share"] < 1
+
+
+@pytest.mark.slow
+def test_the_training_steps_memory_holds_at_least_weights_momentum_and_batch(figures):
+    batch = 16 * 8 * 8 * 3 / figures["devices"]
+    assert figures["step_memory_bytes"] >= 4 * (2 * figures["parameters"] + batch)
+
+
+@pytest.mark.slow
+def test_the_trace_names_ten_operations_of_the_training_step(figures, folder):
+    operations = figures["operations"]
+    assert len(operations) == 10 and list((folder / "trace").rglob("*.xplane.pb"))
+    seconds = [each["seconds"] for each in operations]
+    assert seconds == sorted(seconds, reverse=True) and sum(each["share"] for each in operations) <= 1
+    assert all(each["output"] for each in operations) and any(
+        "conv_general_dilated" in it["source"] for it in operations
+    )
+
+
+@pytest.mark.slow
+def test_a_csv_row_has_timms_columns_and_the_figures(figures, folder):
+    with (folder / "timm.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert tuple(row) == timm_csv.COLUMNS and row["model"] == "resnet18" and row["param_count"] == "0.04"
+    assert float(row["train_samples_per_sec"]) == pytest.approx(figures["train_images_per_second"], abs=0.01)
+    assert float(row["infer_step_time"]) == pytest.approx(1000 * figures["forward_step_seconds"], abs=0.001)
+
+
+@pytest.mark.slow
+def test_a_second_row_goes_below_the_first(figures, folder, tmp_path):
+    path = tmp_path / "timm.csv"
+    for _ in range(2):
+        timm_csv.check_csv(path)
+        timm_csv.add_to_csv(path, figures)
+    header, *rows = path.read_text().splitlines()
+    assert rows == [rows[0]] * 2 and (folder / "timm.csv").read_text().splitlines() == [header, rows[0]]
+
+
+@pytest.mark.slow
+def test_the_table_says_that_the_peak_is_unknown(figures, capsys):
+    print_figures(figures)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "share of peak: unknown: no rate for cpu" in out and "end to end" in out
+
+
+@pytest.mark.slow
+def test_the_table_has_the_share_where_the_chip_is_known(figures, capsys):
+    known = {"bfloat16_peak_flops_per_second": 197e12, "train_peak_share": 0.421, "peak_memory_bytes": 3_000_000_000}
+    print_figures(figures | known)
+    out = capsys.readouterr().out
+    assert "197 TFLOP/s" in out and "42.1%" in out and "3,000 MB" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"repeats": 0}, "--repeats: got 0, wanted 1 or more"),
+        ({"batch_size": 1}, "--batch-size: got 1, wanted 2 or more"),
+        ({"image_size": 0}, "--image-size: got 0"),
+        ({"width": 0}, "--width: got 0"),
+        ({"arch": "resnext50_32x4d", "width": 3, "batch_size": 16}, "--width: got 3 with resnext50_32x4d"),
+        ({"batch_size": 13}, "--batch-size: got 13 for 2 devices, wanted a multiple of 2, for example --batch-size 12"),
+    ],
+)
+def test_what_is_out_of_range_is_said_with_this_commands_option(options, message):
+    with pytest.raises(UsageError, match=f"^{message}"):
+        benchmark(**options)
+
+
+def test_a_csv_file_of_other_columns_is_left_alone(tmp_path):
+    (tmp_path / "other.csv").write_text("model,accuracy\n")
+    with pytest.raises(UserError, match="has other columns, model,accuracy"):
+        benchmark(csv=tmp_path / "other.csv")
+    assert (tmp_path / "other.csv").read_text() == "model,accuracy\n"
+
+
+@pytest.mark.parametrize("option", ["csv", "profile"])
+def test_what_cannot_be_written_costs_no_measurement(tmp_path, option):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=rf"can't write .*file/below .*: give another --{option}"):
+        benchmark(**{option: tmp_path / "file" / "below"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [50, 80])
+def test_no_figure_is_cut_in_a_narrow_terminal(figures, capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_figures(figures)
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(" ")]
+    assert max(map(len, rows)) <= width and "…" not in "".join(rows)
+
+
+@pytest.mark.slow
+def test_auto_takes_the_batch_that_trained_fastest_in_the_sweep(capsys, monkeypatch):
+    monkeypatch.setattr(
+        "resnet_jax.benchmarking.sweep.GAIN", 2.5
+    )  # out of reach of a doubling: two batches, two compilations
+    benchmark(**TINY | {"batch_size": "auto"}, repeats=1, json=True)
+    figures = json.loads(capsys.readouterr().out)
+    speeds = {each["batch_size"]: each["train_images_per_second"] for each in figures["sweep"]}
+    assert len(speeds) >= 2 and figures["batch_size"] == max(speeds, key=speeds.__getitem__)
+    print_figures(figures)
+    assert "training images/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "message"),
+    [("tpu", 4, "got JAX on tpu"), ("gpu", 2, "got 2 GPUs, wanted one: set CUDA_VISIBLE_DEVICES=0")],
+)
+@pytest.mark.parity
+def test_pytorch_is_compared_only_where_it_can_run(device, devices, message):
+    pytest.importorskip("torchvision")
+    with pytest.raises(UserError, match=message):
+        torch_peer.check(device, devices)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(("arch", "stem", "width"), [("resnet18", "cifar", 16), ("resnext50_32x4d", "imagenet", 32)])
+def test_pytorchs_network_has_the_shapes_of_ours(arch, stem, width):
+    pytest.importorskip("torchvision")
+    network = ModelConfig(arch, stem, width)
+    ours = make_model(Config(model=network), 10)
+    theirs = torch_peer.make_network(network, 10)
+    expected = {key: value.shape for key, value in to_torchvision(ours).items()}
+    assert {key: tuple(value.shape) for key, value in theirs.state_dict().items()} == expected
+
+
+@pytest.mark.parity
+def test_the_ratio_is_that_of_the_images_a_second(capsys):
+    pytest.importorskip("torchvision")
+    benchmark(**TINY, repeats=1, against="torch", json=True)
+    figures = json.loads(capsys.readouterr().out)
+    for name in ("forward", "train"):
+        speeds = figures[f"{name}_images_per_second"], figures[f"torch_{name}_images_per_second"]
+        assert figures[f"{name}_ratio"] == pytest.approx(speeds[0] / speeds[1])
+    print_figures(figures)
+    assert f"times as fast as PyTorch {figures['torch_version']}" in capsys.readouterr().out

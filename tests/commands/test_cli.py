@@ -1,0 +1,223 @@
+"""The command `resnet-jax` on a real training run: evaluate, convert, fine-tune, and what people get wrong."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from resnet_jax.classifier.pretrained import load_classifier, save_pretrained
+from resnet_jax.cli import COMMANDS
+from resnet_jax.commands.convert import convert, layer_outputs
+from resnet_jax.commands.evaluate import EvalData, evaluate
+from resnet_jax.config import Config, DataConfig, EvaluateConfig, ModelConfig, OptimizerConfig, TrainConfig
+from resnet_jax.errors import UserError
+from resnet_jax.hardware.sharding import make_mesh
+from resnet_jax.training import loop
+from resnet_jax.weights.files import read_weights, write_weights
+from resnet_jax.weights.torchvision import to_torchvision
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled(tmp_path_factory):
+    """One device, a cache folder and a data folder for the whole file."""
+    assert jax.device_count() == 8  # starts JAX, after which a command leaves the number of devices alone
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_mesh", lambda batch_size: make_mesh(batch_size, jax.devices()[:1]))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+CONFIG = Config(
+    model=ModelConfig(width=4),
+    optimizer=OptimizerConfig(peak_learning_rate=0.05),
+    train=TrainConfig(epochs=1, batch_size=64, ema_decay=0.9),
+    data=DataConfig(name="digits", val_fraction=0.1),
+    evaluate=EvaluateConfig(tta="flip"),
+)
+
+
+@pytest.fixture(scope="module")
+def run(settled, tmp_path_factory):
+    """The folder of a run with averaged weights, and its summary."""
+    workdir = tmp_path_factory.mktemp("runs") / "digits"
+    return workdir, loop.train(CONFIG, workdir, console=Console(file=io.StringIO()))
+
+
+@pytest.fixture
+def figures(capsys):
+    """The JSON that `evaluate` prints."""
+
+    def printed(model: Path, **options) -> dict:
+        capsys.readouterr()
+        evaluate(str(model), json=True, **options)
+        return json.loads(capsys.readouterr().out)
+
+    return printed
+
+
+def test_evaluate_gives_the_figures_of_the_runs_own_summary(run, figures):
+    workdir, summary = run
+    got = figures(workdir)
+    for name in ("accuracy", "top5_accuracy"):
+        assert got[name] == summary[f"test_{name}"]
+    for name in ("loss", "calibration_error"):
+        assert got[name] == pytest.approx(summary[f"test_{name}"], rel=1e-5)
+    assert got["class_accuracy"] == summary["test_class_accuracy"] and got["images"] == 360
+
+
+def test_evaluate_gives_the_augmented_figures_of_the_summary(run, figures):
+    workdir, summary = run
+    got = figures(workdir, tta="flip", batch_size=77)
+    assert got["accuracy"] == summary["test_accuracy_tta_flip"]
+    assert got["loss"] == pytest.approx(summary["test_loss_tta_flip"], rel=1e-5)
+
+
+def test_evaluate_gives_the_held_out_figures_of_the_log(run, figures):
+    workdir, _ = run
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    logged = [line for line in lines if line["split"] == "val"][-1]
+    got = figures(workdir, data=EvalData(split="val"))
+    assert got["accuracy"] == logged["accuracy"] and got["images"] == 143
+
+
+@pytest.mark.parametrize("target", ["saved", "w.pth", "w.safetensors"])
+def test_a_converted_run_has_the_same_accuracy(run, figures, tmp_path, target, capsys):
+    workdir, summary = run
+    convert(str(workdir), tmp_path / target)
+    if target == "saved":
+        assert figures(tmp_path / target, data=EvalData(name="digits"))["accuracy"] == summary["test_accuracy"]
+    else:
+        tensors = read_weights(tmp_path / target).tensors
+        expected = to_torchvision(load_classifier(workdir).model)
+        assert tensors.keys() == expected.keys() and all(np.array_equal(tensors[k], expected[k]) for k in expected)
+
+
+def test_a_chain_of_conversions_returns_every_bit_and_type(run, tmp_path):
+    tensors = to_torchvision(load_classifier(run[0]).model)
+    tensors = {k: v.astype(np.float16) if v.dtype == np.float32 else v + 9 for k, v in tensors.items()}
+    write_weights(tmp_path / "a.pth", tensors)
+    convert(str(tmp_path / "a.pth"), tmp_path / "b.safetensors")
+    convert(str(tmp_path / "b.safetensors"), tmp_path / "deep" / "c.pth")
+    returned = read_weights(tmp_path / "deep" / "c.pth").tensors
+    assert returned.keys() == tensors.keys()
+    assert all(returned[k].dtype == v.dtype and returned[k].tobytes() == v.tobytes() for k, v in tensors.items())
+
+
+def test_convert_says_what_it_took_off(run, tmp_path, capsys):
+    tensors = to_torchvision(load_classifier(run[0]).model)
+    write_weights(tmp_path / "a.pth", {f"module.{key}": tensor for key, tensor in tensors.items()})
+    convert(str(tmp_path / "a.pth"), tmp_path / "b.pth", report=True)
+    out = capsys.readouterr().out
+    assert 'removed the prefix "module."' in out and "layer4.1.bn2.num_batches_tracked" in out and "(0.2 MB)" in out
+
+
+def test_the_layers_end_in_the_logits(run):
+    model = load_classifier(run[0]).model
+    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    *_, (name, logits) = layer_outputs(model, images)
+    assert name == "fc"
+    np.testing.assert_allclose(logits, model(images), rtol=1e-6)
+
+
+def test_evaluating_on_other_classes_is_refused(run, tmp_path):
+    save_pretrained(load_classifier(run[0]).model, tmp_path / "saved")
+    for split in ("a", "b", "c"):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        for number in range(5):
+            Image.new("L", (8, 8), number).save(tmp_path / "images" / split / f"{number}.png")
+    with pytest.raises(UserError, match="has 3 classes and the network 10"):
+        evaluate(str(tmp_path / "saved"), data=EvalData(source="folder", dir=tmp_path / "images"))
+
+
+def test_a_file_needs_to_be_told_the_images(run, tmp_path):
+    convert(str(run[0]), tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"--data\.name: got nothing, wanted the images to evaluate on"):
+        evaluate(str(tmp_path / "w.pth"))
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Two classes that colour alone tells apart."""
+    folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for name, channel in (("red", 0), ("blue", 2)):
+        (folder / name).mkdir()
+        for number in range(20):
+            image = rng.integers(0, 100, (10, 12, 3), np.uint8)
+            image[..., channel] += 120
+            Image.fromarray(image).save(folder / name / f"{number}.png")
+    return folder
+
+
+def finetuning(run: Path, photographs: Path, **optimizer) -> Config:
+    return replace(
+        CONFIG,
+        model=ModelConfig(width=4, pretrained=str(run)),
+        data=DataConfig(source="folder", dir=photographs, image_size=8),
+        optimizer=OptimizerConfig(peak_learning_rate=0.05, **optimizer),
+        train=TrainConfig(epochs=3, batch_size=8),
+    )
+
+
+def test_fine_tuning_trains_the_classifier_alone_at_a_layer_factor_of_zero(run, photographs, tmp_path):
+    config = finetuning(run[0], photographs, layer_factor=0.0)
+    summary = loop.train(config, tmp_path / "tuned", console=Console(file=io.StringIO()))
+    before, tuned = load_classifier(run[0]), load_classifier(tmp_path / "tuned")
+    assert tuned.class_names == ("blue", "red") and summary["test_accuracy"] > 0.9
+    expected, got = to_torchvision(before.model), to_torchvision(tuned.model)
+    assert all(np.array_equal(got[key], expected[key]) for key in got if not key.startswith("fc."))
+
+
+def test_fine_tuning_normalises_as_the_pretraining_did(run, photographs, tmp_path):
+    loop.train(
+        finetuning(run[0], photographs, layer_factor=0.5), tmp_path / "tuned", console=Console(file=io.StringIO())
+    )
+    before, tuned = load_classifier(run[0]), load_classifier(tmp_path / "tuned")
+    assert (tuned.preprocessing.mean, tuned.preprocessing.std) == (before.preprocessing.mean, before.preprocessing.std)
+    assert not np.array_equal(before.model.conv1.kernel[...], tuned.model.conv1.kernel[...])
+
+
+def test_fine_tuning_from_another_architecture_names_it(run, photographs, tmp_path):
+    config = replace(finetuning(run[0], photographs), model=ModelConfig("resnet34", width=4, pretrained=str(run[0])))
+    with pytest.raises(UserError, match="the nearest architecture is resnet18"):
+        loop.train(config, tmp_path / "tuned", console=Console(file=io.StringIO()))
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"COLUMNS": "100"}
+    return subprocess.run([sys.executable, "-m", "resnet_jax", *arguments], env=env, capture_output=True, text=True)
+
+
+def test_help_lists_every_command():
+    result = command("--help")
+    assert result.returncode == 0 and result.stderr == ""
+    assert all(name in result.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_has_an_example(name):
+    result = command(name, "--help")
+    assert result.returncode == 0 and f"Example: resnet-jax {name}" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("evaluate", "none.pth"), 1, "there is no weights file none.pth"),
+        (("convert", "none.pth", "w.onnx"), 1, "there is no weights file none.pth"),
+        (("evaluate", "none.pth", "--tta", "turn"), 2, "--tta"),
+        (("evaluat", "none.pth"), 2, "evaluate"),
+    ],
+)
+def test_a_mistake_is_one_message_and_its_exit_code(arguments, code, message):
+    result = command(*arguments)
+    assert result.returncode == code and message in result.stderr and "Traceback" not in result.stderr

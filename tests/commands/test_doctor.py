@@ -1,0 +1,186 @@
+"""What `doctor` finds, on folders, environments and versions made for it, and on this machine."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from resnet_jax.commands import doctor
+
+CPU = {"devices": [["cpu", "cpu", None]], "warnings": []}
+GPU = {"devices": [["gpu", "NVIDIA H100", 80_000_000_000]] * 2, "warnings": []}
+BARE = {"PATH": ""}
+
+
+def root_with(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_jax_of_another_process_says_which_devices_it_has():
+    answer = doctor.ask_jax(os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": "/kept/here"})
+    assert [device[0] for device in answer["devices"]] == ["cpu"] and answer["cache"] == "/kept/here"
+
+
+def test_a_jax_that_cannot_start_is_a_problem():
+    finding = doctor.devices(doctor.ask_jax(os.environ | {"JAX_PLATFORMS": "abacus"}))
+    assert finding.state == "problem" and "abacus" in finding.found
+
+
+def test_a_jax_that_hangs_is_given_up():
+    assert doctor.ask_jax(os.environ, timeout=0.01) == {"error": "no answer within 0.01 s"}
+
+
+def test_like_devices_are_counted_and_their_memory_is_named_where_it_is_known():
+    assert doctor.devices(GPU).found == "2 x NVIDIA H100 with 80 GB"
+    assert doctor.devices(CPU).found == "1 x cpu"
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "remedy"),
+    [
+        (["proc/driver/nvidia/version"], {}, "resnet-jax[cuda13]"),
+        (["dev/nvidia0"], {}, "resnet-jax[cuda13]"),
+        (["dev/accel0"], {}, "resnet-jax[tpu]"),
+        ([], {"COLAB_TPU_1VM": "1"}, "resnet-jax[tpu]"),
+    ],
+)
+def test_an_unused_accelerator_is_a_problem_with_its_extra_as_remedy(tmp_path, files, environ, remedy):
+    finding = doctor.accelerators(root_with(tmp_path, *files), BARE | environ, CPU, {})
+    assert finding.state == "problem" and remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("setting", "environ", "answer", "state"),
+    [
+        ("always [madvise] never", {}, CPU, "note"),
+        ("always [madvise] never", {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}, CPU, "ok"),
+        ("always [madvise] never", {}, GPU, "ok"),
+        ("[always] madvise never", {}, CPU, "ok"),
+        (None, {}, CPU, "ok"),
+    ],
+)
+def test_huge_pages_are_named_where_they_must_be_asked_for(tmp_path, setting, environ, answer, state):
+    if setting is not None:
+        file = tmp_path / "sys/kernel/mm/transparent_hugepage/enabled"
+        file.parent.mkdir(parents=True)
+        file.write_text(setting)
+    finding = doctor.huge_pages(tmp_path, environ, answer)
+    assert finding.state == state and ("GLIBC_TUNABLES" in (finding.remedy or "")) == (state == "note")
+
+
+def test_an_accelerator_that_is_used_is_well(tmp_path):
+    assert doctor.accelerators(root_with(tmp_path, "dev/nvidia0"), BARE, GPU, {}).state == "ok"
+
+
+def test_a_machine_without_accelerator_is_well(tmp_path):
+    assert doctor.accelerators(tmp_path, BARE, CPU, {}).state == "ok"
+
+
+def test_an_accelerator_hidden_by_the_environment_is_to_be_unhidden(tmp_path):
+    root = root_with(tmp_path, "dev/nvidia0")
+    finding = doctor.accelerators(root, BARE | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}, CPU, {})
+    assert finding.state == "note" and finding.remedy == "unset JAX_PLATFORMS CUDA_VISIBLE_DEVICES"
+
+
+def test_a_plugin_that_fails_is_quoted_and_the_driver_named(tmp_path):
+    answer = CPU | {"warnings": ["CUDA_ERROR_NO_DEVICE"]}
+    finding = doctor.accelerators(root_with(tmp_path, "dev/nvidia0"), BARE, answer, {"jax-cuda13-plugin": "0.10.2"})
+    assert "CUDA_ERROR_NO_DEVICE" in finding.found and "580" in finding.remedy
+
+
+def test_what_may_be_an_accelerator_is_a_note(tmp_path):
+    (tmp_path / "nvidia-smi").touch(mode=0o755)
+    assert doctor.accelerators(tmp_path, {"PATH": str(tmp_path)}, CPU, {}).state == "note"
+    assert doctor.accelerators(root_with(tmp_path, "dev/vfio/0"), BARE, CPU, {}).state == "note"
+
+
+def test_a_container_with_fewer_cores_is_noted(tmp_path):
+    quota = root_with(tmp_path, "sys/fs/cgroup/cpu.max") / "sys/fs/cgroup/cpu.max"
+    quota.write_text("50000 100000\n")
+    assert "0.5" in doctor.cores(tmp_path).found and doctor.cores(tmp_path).state == "note"
+    quota.write_text("max 100000\n")
+    assert doctor.cores(tmp_path).state == "ok"
+
+
+def test_versions_below_the_declared_ones_are_named_with_the_remedy():
+    finding = doctor.requirements(["flax>=0.12.8", "optax>=0.2.8"], {"flax": "0.12.8", "optax": "0.2.7"})
+    assert finding.state == "problem"
+    assert finding.found == "optax 0.2.7 (wanted optax>=0.2.8)" and finding.remedy == "pip install -U 'optax>=0.2.8'"
+
+
+def test_a_missing_package_is_a_problem_and_that_of_an_extra_is_not():
+    assert "missing" in doctor.requirements(["tqdm"], {}).found
+    assert doctor.requirements(["wandb; extra == 'wandb'"], {}).state == "ok"
+
+
+def test_an_old_python_asks_for_another_environment():
+    finding = doctor.requirements(["python>=3.11"], {"python": "3.10.4"})
+    assert finding.state == "problem" and finding.remedy == "make an environment with python>=3.11"
+
+
+def test_the_packages_installed_here_meet_what_the_project_declares():
+    wanted = importlib.metadata.requires("resnet-jax")
+    installed = doctor._installed(Requirement(each).name for each in wanted)
+    assert doctor.requirements(wanted, installed).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("versions", "state"),
+    [
+        ({"jax": "0.10.2", "jaxlib": "0.10.2"}, "ok"),
+        ({"jax": "0.10.2", "jaxlib": "0.10.1"}, "ok"),
+        ({"jax": "0.10.2", "jaxlib": "0.9.2"}, "problem"),
+        ({"jax": "0.10.2", "jaxlib": "0.10.2", "jax-cuda13-plugin": "0.10.2", "jax-cuda13-pjrt": "0.10.2"}, "ok"),
+        ({"jax": "0.10.2", "jaxlib": "0.10.2", "jax-cuda13-plugin": "0.10.1"}, "problem"),
+    ],
+)
+def test_jax_and_jaxlib_share_a_minor_version_and_the_plugin_all_of_it(versions, state):
+    assert doctor.jax_family(versions).state == state
+
+
+@pytest.mark.parametrize(
+    ("installed", "modules", "gpu", "state"),
+    [
+        ({}, [], True, "ok"),
+        ({"tensorflow": "2.20"}, ["tensorflow"], False, "ok"),
+        ({"tensorflow-cpu": "2.20"}, ["tensorflow"], True, "ok"),
+        ({"tensorflow": "2.20"}, [], True, "note"),
+        ({"tensorflow": "2.20"}, ["tensorflow"], True, "problem"),
+    ],
+)
+def test_tensorflow_is_a_problem_where_it_can_take_the_gpu(installed, modules, gpu, state):
+    assert doctor.tensorflow(installed, modules, gpu=gpu).state == state
+
+
+def test_the_compilation_cache_is_measured_or_said_to_be_off(tmp_path):
+    (tmp_path / "program").write_bytes(bytes(20_000_000))
+    assert "0.02 GB" in doctor.compilation_cache(str(tmp_path)).found
+    assert doctor.compilation_cache(None).state == "note"
+
+
+def test_the_disk_of_a_folder_that_is_still_to_be_made_is_its_parents(tmp_path):
+    assert f"GB free at {tmp_path}/new/runs" in doctor.disk("runs", tmp_path / "new" / "runs", "").found
+
+
+def test_prepared_data_sets_are_listed(tmp_path):
+    root_with(tmp_path, "cifar10/3.0.2/features.json", "digits/incomplete.1_1.0.0/features.json")
+    assert doctor.prepared(tmp_path).found == f"cifar10/3.0.2 in {tmp_path}"
+    assert doctor.prepared(tmp_path / "missing").state == "note"
+
+
+def test_the_decoder_decodes_some_images_a_second():
+    assert float(doctor.decoding(count=4).found.split()[0].replace(",", "")) > 1
+
+
+def test_a_problem_ends_the_command_with_1(tmp_path):
+    code = "from resnet_jax.commands.doctor import doctor; doctor()"
+    environ = os.environ | {"JAX_PLATFORMS": "abacus", "XDG_CACHE_HOME": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    assert result.returncode == 1 and "JAX does not start" in result.stdout, result.stderr

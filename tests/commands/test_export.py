@@ -1,0 +1,193 @@
+"""Exported networks give the same logits elsewhere, and take the place of nothing where they don't."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.export
+import numpy as np
+import pytest
+import tyro
+from golden.draw import draw_weights
+
+from resnet_jax import save_pretrained, to_torchvision
+from resnet_jax.classifier.pretrained import Network, Preprocessing, load_classifier, load_torchvision
+from resnet_jax.commands import export as module
+from resnet_jax.commands.export import export
+from resnet_jax.errors import UsageError, UserError
+from resnet_jax.weights.torchvision import torchvision_shapes
+
+CLASSES = ("Ångström", "cat", "dog")
+SIZES = {"cifar": 32, "imagenet": 64}  # by stem: in both, the last maps are small enough for a matrix product
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Holds a trained network, as `save_pretrained` writes it, for each stem."""
+    folder = tmp_path_factory.mktemp("networks")
+    for stem, size in SIZES.items():
+        preprocessing = Preprocessing((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), image_size=size, resize=size + 8)
+        save_pretrained(drawn(stem), folder / stem, class_names=CLASSES, preprocessing=preprocessing)
+    return folder
+
+
+def drawn(stem, **changes):
+    model = Network("resnet18", num_classes=len(CLASSES), stem=stem, width=8).abstract()
+    load_torchvision(model, draw_weights(torchvision_shapes(model)) | changes)
+    return model
+
+
+@pytest.fixture(scope="module", params=["cifar", pytest.param("imagenet", marks=pytest.mark.slow)])
+def stablehlo(folder, request) -> tuple[Path, Path]:
+    """A network, and what it was exported to."""
+    path = folder / f"{request.param}.stablehlo"
+    export(str(folder / request.param), format="stablehlo", out=path)
+    return folder / request.param, path
+
+
+@pytest.fixture(scope="module")
+def onnxruntime():
+    pytest.importorskip("onnx")
+    return pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def onnx(folder, request, onnxruntime):
+    """A network, and the session of the file that it was exported to, with axes as PyTorch has them."""
+    path = folder / f"{request.param}.onnx"
+    export(str(folder / request.param), format="onnx", out=path, layout="NCHW", with_preprocessing=True)
+    return folder / request.param, onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def draw_images(size: int, count: int = 5) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def logits(network: Path, images: np.ndarray) -> np.ndarray:
+    """Of uint8 images, by the network itself."""
+    classifier = load_classifier(network)
+    mean, std = (np.float32(each) for each in ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)))
+    return np.asarray(jax.jit(lambda it: classifier.model(it))((np.float32(images) / 255 - mean) / std))
+
+
+def test_stablehlo_gives_the_network_s_logits_for_any_number_of_images(stablehlo):
+    network, path = stablehlo
+    images = draw_images(SIZES[network.name])
+    normalized = (np.float32(images) / 255 - np.float32((0.4, 0.5, 0.6))) / np.float32((0.2, 0.25, 0.3))
+    got = jax.export.deserialize(bytearray(path.read_bytes())).call(normalized)
+    np.testing.assert_allclose(got, logits(network, images), atol=1e-4)
+
+
+def test_one_stablehlo_file_is_for_cpu_cuda_and_tpu(stablehlo):
+    assert jax.export.deserialize(bytearray(stablehlo[1].read_bytes())).platforms == ("cpu", "cuda", "tpu")
+
+
+def test_the_description_beside_stablehlo_says_what_goes_in_and_comes_out(stablehlo):
+    network, path = stablehlo
+    size, description = SIZES[network.name], json.loads(path.with_name(f"{path.name}.json").read_text())
+    assert description["images"] == {"shape": ["batch", size, size, 3], "dtype": "float32", "layout": "NHWC"}
+    assert description["logits"] == {"shape": ["batch", 3], "dtype": "float32"}
+    assert description["class_names"] == list(CLASSES)
+    assert not description["preprocessing"]["normalizes"] and description["preprocessing"]["mean"] == [0.4, 0.5, 0.6]
+
+
+def test_the_process_that_checks_stablehlo_has_no_access_to_the_package():
+    preamble, _, _ = module.CLEAN_PROCESS.partition("import numpy")
+    process = subprocess.run(
+        [sys.executable, "-P", "-c", f"{preamble}\nimport resnet_jax"], capture_output=True, text=True
+    )
+    assert "ModuleNotFoundError: import of resnet_jax halted" in process.stderr
+
+
+def test_a_fixed_batch_and_image_size_are_the_shape_that_is_taken(folder, tmp_path):
+    path = tmp_path / "fixed.stablehlo"
+    export(str(folder / "cifar"), format="stablehlo", out=path, batch_size=2, image_size=24, layout="NCHW")
+    (images,) = jax.export.deserialize(bytearray(path.read_bytes())).in_avals
+    assert images.shape == (2, 3, 24, 24)
+
+
+def test_onnx_gives_the_network_s_logits_for_any_number_of_uint8_images(onnx):
+    network, session = onnx
+    images = draw_images(SIZES[network.name])
+    (got,) = session.run(["logits"], {"images": images.transpose(0, 3, 1, 2)})
+    np.testing.assert_allclose(got, logits(network, images), atol=1e-4)
+
+
+def test_onnx_names_its_input_and_output(onnx):
+    (images,), (scores,), size = onnx[1].get_inputs(), onnx[1].get_outputs(), SIZES[onnx[0].name]
+    assert (images.name, images.type, images.shape) == ("images", "tensor(uint8)", ["batch", 3, size, size])
+    assert (scores.name, scores.type, scores.shape) == ("logits", "tensor(float)", ["batch", 3])
+
+
+def test_onnx_carries_class_names_and_preprocessing_in_its_metadata(onnx):
+    metadata = {key: json.loads(it) for key, it in onnx[1].get_modelmeta().custom_metadata_map.items()}
+    assert metadata["class_names"] == list(CLASSES)
+    assert metadata["preprocessing"]["normalizes"] and metadata["preprocessing"]["std"] == [0.2, 0.25, 0.3]
+
+
+def test_onnx_of_a_fixed_batch_takes_that_number(folder, tmp_path, onnxruntime):
+    export(str(folder / "cifar"), format="onnx", out=tmp_path / "fixed.onnx", batch_size=2)
+    session = onnxruntime.InferenceSession(tmp_path / "fixed.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == [2, 32, 32, 3]
+
+
+def test_safetensors_reads_back_bit_for_bit_with_names_and_preprocessing(folder, tmp_path):
+    export(str(folder / "imagenet"), format="safetensors", out=tmp_path / "hub")
+    read, original = load_classifier(tmp_path / "hub"), load_classifier(folder / "imagenet")
+    assert (read.class_names, read.preprocessing) == (CLASSES, original.preprocessing)
+    tensors, again = to_torchvision(original.model), to_torchvision(read.model)
+    assert {key: it.tobytes() for key, it in tensors.items()} == {key: it.tobytes() for key, it in again.items()}
+
+
+def test_the_command_line_names_the_file_after_the_model_and_says_what_was_found(folder, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    tyro.cli(export, args=[str(folder / "cifar"), "--format", "safetensors"])
+    assert "cifar-safetensors: 0.7 MB, read back bit for bit\n" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["cifar-safetensors"]
+
+
+def test_where_the_logits_cannot_be_compared_the_file_that_was_there_stays(tmp_path):
+    save_pretrained(drawn("cifar", **{"fc.bias": np.float32([0, np.nan, 0])}), tmp_path / "network")
+    out = tmp_path / "out.stablehlo"
+    out.write_text("before")
+    with pytest.raises(
+        UserError, match=r"gives other logits: largest difference of the logits nan.*Nothing was written"
+    ):
+        export(str(tmp_path / "network"), format="stablehlo", out=out, image_size=32, batch_size=1)
+    assert out.read_text() == "before" and {path.name for path in tmp_path.iterdir()} == {"network", "out.stablehlo"}
+
+
+def test_a_place_that_cannot_be_written_is_named(folder, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"can't write .*file/out.*give another --out"):
+        export(str(folder / "cifar"), format="safetensors", out=tmp_path / "file" / "out")
+
+
+def test_a_folder_takes_the_place_of_no_file_and_a_file_of_no_folder(folder, tmp_path):
+    (tmp_path / "out.stablehlo").mkdir()
+    with pytest.raises(UsageError, match="is a folder, and stablehlo is a file"):
+        export(str(folder / "cifar"), format="stablehlo", out=tmp_path / "out.stablehlo")
+    (tmp_path / "out").touch()
+    with pytest.raises(UsageError, match="is a file, and safetensors is a folder"):
+        export(str(folder / "cifar"), format="safetensors", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"batch_size": 0}, "--batch-size: got 0, wanted 1 or more"),
+        ({"image_size": 0}, "--image-size: got 0, wanted 1 or more"),
+        ({"with_preprocessing": True}, "leave out --batch-size, --layout and --with-preprocessing"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(folder, options, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        export(str(folder / "cifar"), format="safetensors", **options)
+
+
+def test_without_the_extra_onnx_the_remedy_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match=r"--format onnx needs .*onnxruntime: pip install 'resnet-jax\[onnx\]'"):
+        export(str(folder / "cifar"), format="onnx")

@@ -1,0 +1,268 @@
+"""`resnet-jax predict`: what it reads, what it says, and in which order."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from resnet_jax.classifier.pretrained import Network, Preprocessing, load_classifier, load_torchvision, save_pretrained
+from resnet_jax.commands.predict import _shortened, find_images, predict
+from resnet_jax.errors import UsageError, UserError
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.weights.torchvision import torchvision_shapes
+
+NAMES = ("ape", "bee", "cat, domestic", "dog", "eel")
+SIZES = Preprocessing(image_size=32, resize=36)
+COLUMN, ROW = np.meshgrid(np.arange(48), np.arange(40))
+RGB = np.stack([5 * COLUMN, 6 * ROW, 2 * (COLUMN + ROW)], -1).astype(np.uint8)
+
+
+def draw_network() -> ResNet:
+    """A small network with weights drawn by NumPy, 9 s faster than by JAX, which compiles for every shape."""
+    model, rng = Network("resnet18", num_classes=5, stem="cifar", width=4).abstract(), np.random.default_rng(0)
+    tensors = {}
+    for key, shape in torchvision_shapes(model).items():
+        fan_in = np.prod(shape[1:])
+        tensors[key] = rng.uniform(0.5, 1.5, shape) if len(shape) == 1 else rng.normal(0, fan_in**-0.5, shape)
+    load_torchvision(model, tensors)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A weights folder of a small network, and seven images: one is no image."""
+    root = tmp_path_factory.mktemp("predict")
+    save_pretrained(draw_network(), root / "net", class_names=NAMES, preprocessing=SIZES)
+    (root / "photos" / "inner").mkdir(parents=True)
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(root / "photos" / ("inner" if number < 3 else "") / f"{number}.png")
+    (root / "photos" / "4.png").write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def by_hand(folder):
+    """The probabilities of the readable images by name, from the model itself."""
+    classifier = load_classifier(folder / "net")
+    paths = [path for path in sorted((folder / "photos").rglob("?.png")) if path.name != "4.png"]
+    pixels = np.stack([SIZES.decode(path) for path in paths])
+    images = (pixels / 255 - np.array(SIZES.mean)) / np.array(SIZES.std)
+    probabilities = jax.nn.softmax(nnx.jit(ResNet.__call__)(classifier.model, images.astype(np.float32)))
+    return dict(zip((path.name for path in paths), np.asarray(probabilities), strict=True))
+
+
+@pytest.fixture
+def lines(folder, capsys):
+    """Runs the command with --json; its exit code and what it printed."""
+
+    def run(*images, **options):
+        code = 0
+        try:
+            predict(str(folder / "net"), tuple(map(str, images)), json=True, **options)
+        except SystemExit as end:
+            code = end.code
+        return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return run
+
+
+def command(folder, *arguments, **options):
+    line = [sys.executable, "-m", "resnet_jax", "predict", folder / "net", *arguments]
+    return subprocess.run(line, capture_output=True, timeout=120, check=False, cwd=folder, **options)
+
+
+def probabilities(line: dict) -> dict[int, float]:
+    return {each["index"]: each["probability"] for each in line["predictions"]}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
+def test_predictions_are_the_models_in_any_batch_size(folder, lines, by_hand, batch_size):
+    _, found = lines(folder / "photos", batch_size=batch_size)
+    for line in found:
+        if "error" not in line:
+            wanted = dict(enumerate(by_hand[os.path.basename(line["path"])]))
+            assert probabilities(line) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_predictions_are_the_top_k_in_falling_order_with_their_names(folder, lines):
+    _, (line,) = lines(folder / "photos" / "5.png", top_k=3)
+    values = list(probabilities(line).values())
+    assert len(values) == 3 and values == sorted(values, reverse=True)
+    assert all(each["class"] == NAMES[each["index"]] for each in line["predictions"])
+
+
+def test_more_classes_than_there_are_show_them_all(folder, lines):
+    _, (line,) = lines(folder / "photos" / "5.png", top_k=50)
+    assert len(line["predictions"]) == 5
+
+
+def test_results_have_the_order_of_the_arguments(folder, lines):
+    names = [folder / "photos" / name for name in ("5.png", "inner/1.png", "3.png", "inner/0.png", "5.png")]
+    _, found = lines(*names, batch_size=2)
+    assert [line["path"] for line in found] == list(map(str, names))
+
+
+def test_a_broken_image_is_reported_in_its_place_and_the_exit_code_is_1(folder, lines):
+    code, found = lines(folder / "photos", batch_size=2)
+    assert code == 1 and [os.path.basename(line["path"]) for line in found if "error" in line] == ["4.png"]
+    assert [os.path.basename(line["path"]) for line in found] == ["3.png", "4.png", "5.png", "0.png", "1.png", "2.png"]
+
+
+def test_a_truncated_image_is_reported(folder, lines, tmp_path):
+    (tmp_path / "cut.png").write_bytes((folder / "photos" / "5.png").read_bytes()[:2000])
+    code, (line,) = lines(tmp_path)
+    assert code == 1 and "truncated" in line["error"].lower()
+
+
+def test_a_missing_file_is_reported_beside_the_found_ones(folder, lines):
+    code, found = lines(folder / "nothing.png", folder / "photos" / "5.png")
+    assert code == 1 and found[0]["error"] == "No such file or directory" and found[1]["predictions"]
+
+
+def test_nothing_found_is_an_error(folder):
+    with pytest.raises(UserError, match=r"no image found: got .*none\*\.png"):
+        predict(str(folder / "net"), (str(folder / "none*.png"),))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"top_k": 0}, "--top-k: got 0"),
+        ({"batch_size": 0}, "--batch-size: got 0"),
+        ({"json": True, "csv": True}, "got both"),
+    ],
+)
+def test_options_out_of_range_are_named(options, message):
+    with pytest.raises(UsageError, match=message):
+        predict("net", ("a.png",), **options)
+
+
+def test_patterns_that_the_shell_left_alone_are_expanded(folder):
+    found = find_images([str(folder / "photos" / "**" / "[0-3].png")])
+    assert [os.path.relpath(path, folder / "photos") for path in found] == [
+        "3.png",
+        *(f"inner/{number}.png" for number in range(3)),
+    ]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "[a].png")
+    assert find_images([str(tmp_path / "[a].png")]) == [str(tmp_path / "[a].png")]
+
+
+def test_overlays_of_an_earlier_call_are_not_classified(tmp_path):
+    for name in ("a.png", "a.png.gradcam.png"):
+        Image.fromarray(RGB).save(tmp_path / name)
+    assert find_images([str(tmp_path), str(tmp_path / "*.png")]) == 2 * [str(tmp_path / "a.png")]
+
+
+def test_csv_has_a_line_for_each_class_and_for_each_error(folder, capsys):
+    with pytest.raises(SystemExit):
+        predict(str(folder / "net"), (str(folder / "photos"),), csv=True, top_k=2)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 5 * 2 + 1 and [row["rank"] for row in rows[:4]] == ["1", "2", "", "1"]
+    assert all(row["class"] == NAMES[int(row["index"])] for row in rows if not row["error"])
+
+
+@pytest.mark.parametrize("width", [24, 40, 120])
+def test_the_table_fits_the_terminal(folder, capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    with pytest.raises(SystemExit):
+        predict(str(folder / "net"), (str(folder / "photos"),))
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(len, shown)) <= width and any(line.split()[0].endswith("5.png") for line in shown)
+
+
+def test_a_long_path_is_shortened_from_the_left():
+    assert _shortened("photos/holiday/cat.jpg", 9) == "…/cat.jpg"
+
+
+@pytest.fixture
+def photos(folder, tmp_path):
+    for name in ("a/1.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.fromarray(RGB).save(tmp_path / name)
+    return tmp_path
+
+
+def test_explain_draws_beside_each_image(folder, lines, photos):
+    lines(photos, explain=True)
+    drawn = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.gradcam.png"))
+    assert drawn == ["a/1.png.gradcam.png", "b/1.png.gradcam.png"]
+
+
+def test_explain_dir_keeps_images_of_one_name_apart(folder, lines, photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("overlays")
+    lines(photos, explain_dir=out)
+    drawn = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
+    assert drawn == ["a/1.png.gradcam.png", "b/1.png.gradcam.png"]
+
+
+def test_a_pipe_of_paths_is_classified_by_the_command_and_errors_end_in_code_1(folder):
+    names = b"photos/5.png\n\nphotos/4.png\r\nphotos/inner\n"
+    result = command(folder, "-", "--json", "--top-k", "1", input=names)
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (result.returncode, result.stderr) == (1, b"")
+    assert [line["path"] for line in found] == ["photos/5.png", "photos/4.png"] + [
+        f"photos/inner/{number}.png" for number in range(3)
+    ]
+
+
+def test_a_closed_pipe_ends_the_command_quietly(folder):
+    line = f"{sys.executable} -m resnet_jax predict net {'photos/inner ' * 9} --json --batch-size 1 | head -n 1"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, timeout=120, check=True, cwd=folder)
+    assert result.stdout.count(b"\n") == 1 and result.stderr == b""
+
+
+def sixteen_bits(levels: np.ndarray) -> Image.Image:
+    return Image.fromarray(levels.astype(np.uint16) * 257)
+
+
+GREY = Image.fromarray(RGB).convert("L")
+TURNED = Image.Exif()
+TURNED[0x0112] = 6  # to be shown turned clockwise
+FORMATS = {
+    "jpeg": (Image.fromarray(RGB), {"quality": 95}),
+    "jpeg, grey": (GREY, {"quality": 95}),
+    "jpeg, CMYK": (Image.fromarray(RGB).convert("CMYK"), {"quality": 95}),
+    "jpeg, turned": (Image.fromarray(np.rot90(RGB).copy()), {"exif": TURNED, "quality": 95}),
+    "png": (Image.fromarray(RGB), {}),
+    "png, grey": (GREY, {}),
+    "png, 16 bits": (sixteen_bits(np.asarray(GREY)), {}),
+    "png, palette": (Image.fromarray(RGB).quantize(256), {}),
+    "png, transparent palette": (Image.fromarray(RGB).quantize(256), {"transparency": 0}),
+    "png, RGBA": (Image.merge("RGBA", (*Image.fromarray(RGB).split(), GREY)), {}),
+    "png, LA": (Image.merge("LA", (GREY, GREY)), {}),
+    "tiff, 16 bits": (sixteen_bits(np.asarray(GREY)), {}),
+    "webp": (Image.fromarray(RGB), {"quality": 95}),
+    "webp, turned": (Image.fromarray(np.rot90(RGB).copy()), {"exif": TURNED, "lossless": True}),
+    "gif": (Image.fromarray(RGB), {}),
+    "gif, moving": (Image.fromarray(RGB), {"save_all": True, "append_images": [Image.new("RGB", (48, 40), "red")]}),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_image_reads_as_the_same_picture_from_every_format(tmp_path, name):
+    image, options = FORMATS[name]
+    image.save(tmp_path / "image", name.split(",")[0], **options)
+    Image.fromarray(RGB if image.mode not in ("L", "LA", "I;16") else np.asarray(GREY)).save(tmp_path / "rgb", "png")
+    read, wanted = (SIZES.decode(tmp_path / each).astype(int) for each in ("image", "rgb"))
+    assert np.abs(read - wanted).max() <= 12  # a palette of 256 colours is off by 10, the JPEG of a ramp by 3
+
+
+def test_a_weights_folder_needs_no_checkpoint_reader_no_data_set_and_no_plots(folder):
+    code = (
+        "import sys; from resnet_jax.commands.predict import predict; predict('net', ('photos/5.png',));"
+        "print({'orbax.checkpoint', 'tensorflow_datasets', 'matplotlib', 'sklearn', 'torch'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
+    assert result.stdout.splitlines()[-1] == "set()"

@@ -1,0 +1,167 @@
+"""Several runs side by side: what `show` prints and draws."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from resnet_jax.commands.show import show
+from resnet_jax.config import Config, DataConfig, ModelConfig, TrainConfig
+from resnet_jax.errors import UsageError, UserError
+from resnet_jax.runs.logbook import Logbook, open_workdir
+from resnet_jax.runs.reading import COLOURS
+
+SUMMARY = {
+    "test_loss": 0.25,
+    "test_accuracy_tta_flip": 0.925,
+    "dataset": "digits",
+    "parameters": 701_466,
+    "seconds": 61.4,
+    "images_per_second": 550.2,
+}
+
+
+def make_run(
+    folder: Path, *, epochs: int = 4, of: int = 4, accuracy: float | None = 0.9, split: str = "test", **config
+) -> Path:
+    """Writes a run that has done `epochs` of `of` epochs of 10 steps; finished, with an accuracy, unless it is None."""
+    train = dataclasses.replace(config.pop("train", TrainConfig()), epochs=of)
+    run = Config(train=train, data=DataConfig(val_fraction=0.1 if split == "val" else None), **config)
+    with open_workdir(folder, run), Logbook(folder, run, step=0, wandb_project=None) as logbook:
+        for epoch in range(epochs):
+            figures = {"step": 10 * (epoch + 1), "epoch": epoch, "loss": 1 / (epoch + 1)}
+            logbook.write(**figures, split="train", accuracy=0.5 + 0.1 * epoch, images_per_second=321.0)
+            logbook.write(**figures, split=split, accuracy=0.4 + 0.1 * epoch)
+        if accuracy is not None:
+            logbook.finish(SUMMARY | {"test_accuracy": accuracy})
+    return folder
+
+
+@pytest.fixture
+def printed(tmp_path, monkeypatch, capsys):
+    """Shows runs in a terminal of some width; returns what is printed."""
+
+    def run(*runs: Path, width: int = 150) -> str:
+        monkeypatch.setenv("COLUMNS", str(width))
+        show(runs, out=tmp_path / "runs.png")
+        return capsys.readouterr().out
+
+    return run
+
+
+def row(text: str, name: str) -> list[str]:
+    """The cells of a run's row in the table."""
+    return next(re.split(r"  +", line.strip()) for line in text.splitlines() if re.match(rf" \w {name}\b", line))
+
+
+def test_the_table_has_the_figures_of_the_summary(tmp_path, printed):
+    text = printed(make_run(tmp_path / "one", model=ModelConfig(width=16)))
+    figures = ["90.00%", "92.50% (flip)", "0.2500", "701,466", "61", "550"]
+    assert row(text, "one") == ["a one", "digits", "resnet18/16", "4/4", "complete", *figures]
+
+
+def test_a_run_that_stopped_is_shown_as_far_as_it_got(tmp_path, printed):
+    text = printed(make_run(tmp_path / "one", epochs=2, accuracy=None))
+    assert row(text, "one")[3:] == ["2/4", "stopped at step 20 of 40", "50.00%", "0.5000", "321"]
+
+
+def test_a_checkpoint_within_an_epoch_counts_as_the_step(tmp_path, printed):
+    run = make_run(tmp_path / "one", epochs=2, accuracy=None)
+    (run / "checkpoints" / "23").mkdir(parents=True)
+    assert "stopped at step 23 of 40" in printed(run)
+
+
+def test_a_run_that_goes_on_is_said_to_be_running(tmp_path, printed):
+    run = make_run(tmp_path / "one", epochs=2, accuracy=None)
+    with open_workdir(run, Config(train=TrainConfig(epochs=4))):
+        assert "running, at step 20 of 40" in printed(run)
+
+
+def test_a_last_line_that_is_still_being_written_is_left_out(tmp_path, printed):
+    run = make_run(tmp_path / "one", epochs=2, accuracy=None)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 30, "epo')
+    assert "stopped at step 20 of 40" in printed(run)
+
+
+def test_a_run_before_its_first_epoch_has_no_figures_yet(tmp_path, printed):
+    text = printed(make_run(tmp_path / "one", epochs=0, accuracy=None))
+    assert "no run has been evaluated yet" in text and row(text, "one")[3:] == ["0/4", "stopped at step 0 of ?"]
+
+
+def test_an_accuracy_on_held_out_images_is_marked(tmp_path, printed):
+    assert "50.00% (val)" in row(printed(make_run(tmp_path / "one", epochs=2, accuracy=None, split="val")), "one")
+
+
+def test_seeds_alone_give_mean_and_standard_deviation(tmp_path, printed):
+    runs = [
+        make_run(tmp_path / f"s{seed}", accuracy=accuracy, train=TrainConfig(seed=seed))
+        for seed, accuracy in enumerate((0.90, 0.92, 0.94))
+    ]
+    other = make_run(tmp_path / "wide", model=ModelConfig(width=128))
+    expected = "a b c differ in the seed alone: test accuracy 92.00%, standard deviation 2.00 points, n = 3"
+    assert expected in printed(*runs, other)
+
+
+def test_the_fields_that_differ_are_named_with_their_values(tmp_path, printed):
+    runs = [make_run(tmp_path / f"w{width}", model=ModelConfig(width=width)) for width in (16, 32)]
+    text = printed(*runs, make_run(tmp_path / "again", model=ModelConfig(width=16)))
+    assert re.search(r"model\.width +16 \(a c\), +32 \(b\)", text) and text.count("(a c)") == 1
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_nothing_is_wider_than_the_terminal_nor_cut(tmp_path, printed, width):
+    names = ("digits-20260101-101500-with-a-long-name", *map(str, range(11)))
+    text = printed(*(make_run(tmp_path / name) for name in names), width=width)
+    lines = [line for line in text.splitlines() if not line.startswith("Picture")]
+    assert max(map(len, lines)) <= width and "…" not in text and "images/s" in text
+
+
+def test_the_plot_rises_with_the_accuracy(tmp_path, printed):
+    plot = printed(make_run(tmp_path / "one")).split("└")[0].splitlines()[1:]
+    drawn = [(line.index(dot), number) for number, line in enumerate(plot) for dot in line if dot > "\u2800"]
+    assert min(drawn)[1] > max(drawn)[1]  # rows count from the top
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_the_picture_shows_every_run_in_a_colour_of_its_own(tmp_path, printed, count):
+    printed(*(make_run(tmp_path / f"run{number}", accuracy=0.9) for number in range(count)))
+    with Image.open(tmp_path / "runs.png") as image:
+        colours = {colour for _, colour in image.convert("RGB").getcolors(2**24)}
+    assert colours >= {tuple(bytes.fromhex(colour[1:])) for colour in COLOURS[:count]}
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, printed):
+    text = printed(make_run(tmp_path / "a" / "run"), make_run(tmp_path / "b" / "run"), width=400)
+    assert f"a {tmp_path}/a/run" in text and f"b {tmp_path}/b/run" in text
+
+
+def test_a_folder_without_a_run_is_a_user_error_that_names_the_runs_inside(tmp_path):
+    run = make_run(tmp_path / "runs" / "one")
+    with pytest.raises(UserError, match=f"holds no run.*name those in it: {run}"):
+        show((tmp_path / "runs",), out=tmp_path / "runs.png")
+    with pytest.raises(UserError, match=r"wanted is a folder with config\.json and metrics\.jsonl"):
+        show((tmp_path / "nowhere",), out=tmp_path / "runs.png")
+
+
+def test_a_damaged_file_is_a_user_error(tmp_path):
+    run = make_run(tmp_path / "one")
+    (run / "summary.json").write_text(json.dumps(SUMMARY)[:-5])
+    with pytest.raises(UserError, match=f"{run} are unreadable"):
+        show((run,), out=tmp_path / "runs.png")
+
+
+def test_a_picture_that_cannot_be_written_is_a_user_error(tmp_path):
+    run = make_run(tmp_path / "one")
+    with pytest.raises(UsageError, match=r"wanted a name in \.png"):
+        show((run,), out=tmp_path / "runs.abc")
+    with pytest.raises(UserError, match="give another --out"):
+        show((run,), out=tmp_path / "missing" / "runs.png")
+
+
+def test_no_run_at_all_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="wanted one or more run folders"):
+        show((), out=tmp_path / "runs.png")

@@ -1,0 +1,142 @@
+"""The cache of decoded arrays: what makes a hit, and that nothing half-written is ever believed."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resnet_jax.data.reading.cache import cache_dir, cached
+
+
+@pytest.fixture(autouse=True)
+def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "data.bin"
+    path.write_bytes(b"1")
+    return path
+
+
+class Maker:
+    """Makes arrays and counts how often."""
+
+    def __init__(self, values: int = 6):
+        self.calls = 0
+        self.values = values
+
+    def __call__(self) -> dict[str, np.ndarray]:
+        self.calls += 1
+        return {"images": np.arange(self.values, dtype=np.uint8), "labels": np.arange(2, dtype=np.int32)}
+
+
+def test_the_second_call_makes_nothing_and_returns_the_same_arrays(file):
+    make = Maker()
+    first, second = (cached("set", [file], (None, None), make) for _ in range(2))
+    assert make.calls == 1
+    for name in ("images", "labels"):
+        np.testing.assert_array_equal(first[name], second[name])
+        assert first[name].dtype == second[name].dtype
+
+
+def test_made_and_cached_arrays_are_read_only(file):
+    for arrays in (cached("set", [file], (None, None), Maker()) for _ in range(2)):
+        assert not arrays["images"].flags.writeable
+
+
+def test_another_image_size_is_another_cache(file):
+    make = Maker()
+    cached("set", [file], (None, None), make)
+    cached("set", [file], (32, None), make)
+    assert make.calls == 2
+
+
+def test_a_file_of_another_size_is_another_cache(file):
+    make = Maker()
+    cached("set", [file], (None, None), make)
+    file.write_bytes(b"12")
+    cached("set", [file], (None, None), make)
+    assert make.calls == 2
+
+
+def test_a_file_modified_at_another_time_is_another_cache(file):
+    make = Maker()
+    cached("set", [file], (None, None), make)
+    os.utime(file, ns=(1, 1))
+    cached("set", [file], (None, None), make)
+    assert make.calls == 2
+
+
+def test_a_file_at_another_path_is_another_cache(file, tmp_path):
+    make = Maker()
+    cached("set", [file], (None, None), make)
+    cached("set", [file.rename(tmp_path / "moved.bin")], (None, None), make)
+    assert make.calls == 2
+
+
+def test_a_cut_cache_file_is_made_again_and_replaced(file):
+    make = Maker()
+    cached("set", [file], (None, None), make)
+    (images,) = cache_dir().glob("*/images.npy")
+    os.truncate(images, images.stat().st_size - 1)
+    np.testing.assert_array_equal(cached("set", [file], (None, None), make)["images"], np.arange(6))
+    cached("set", [file], (None, None), make)
+    assert make.calls == 2
+
+
+def test_a_cache_that_cannot_be_created_costs_a_warning(file, cache_home, caplog):
+    cache_home.write_text("a file where the folder should be")
+    arrays = cached("set", [file], (None, None), Maker())
+    np.testing.assert_array_equal(arrays["images"], np.arange(6))
+    assert "without a cache" in caplog.text
+
+
+def test_a_disk_that_fills_up_costs_a_warning_and_leaves_no_file(file, caplog):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        arrays = cached("set", [file], (None, None), Maker(values=100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(arrays["images"]) == 100_000
+    assert "without a cache" in caplog.text
+    assert list(cache_dir().iterdir()) == []
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from resnet_jax.data.reading.cache import cached
+
+class Deadly(np.ndarray):
+    def tofile(self, *args, **kwargs):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+cached("set", [Path(sys.argv[1])], (None, None), lambda: {"a": np.arange(6), "b": np.arange(6).view(Deadly)})
+"""
+
+
+def test_a_kill_while_writing_leaves_no_cache_that_is_believed(file):
+    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(file)])
+    assert killed.returncode == -signal.SIGKILL
+    make = Maker()
+    cached("set", [file], (None, None), make)
+    assert make.calls == 1
+
+
+def test_what_a_killed_run_left_is_removed_an_hour_later(file):
+    left = cache_dir() / "set-0.x.tmp"
+    left.mkdir(parents=True)
+    os.utime(left, (time.time() - 4000,) * 2)
+    cached("set", [file], (None, None), Maker())
+    assert not left.exists()

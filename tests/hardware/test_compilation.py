@@ -1,0 +1,85 @@
+"""Compiled steps, whose state lies in memory as the compiler likes."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.layout import Format, Layout
+from jax.sharding import SingleDeviceSharding
+
+from resnet_jax.hardware import compilation
+from resnet_jax.hardware.compilation import LaidOut
+
+
+def step(state: dict, images: jax.Array) -> tuple[dict, jax.Array]:
+    kernel = state["kernel"] + jax.random.normal(state["key"], state["kernel"].shape)
+    out = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return {"kernel": kernel, "key": jax.random.fold_in(state["key"], 1)}, out.sum()
+
+
+def start(major_to_minor: tuple[int, ...] = (0, 1, 2, 3)) -> dict:
+    kernel = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 4, 5)), jnp.float32)
+    layout = Format(Layout(major_to_minor), SingleDeviceSharding(jax.devices()[0]))
+    return {"kernel": jax.device_put(kernel, layout), "key": jax.random.key(0)}
+
+
+def test_a_laid_out_step_is_the_step():
+    images = jnp.ones((2, 6, 6, 4))
+    wanted = step(step(start(), images)[0], images)[0]["kernel"]
+    laid_out = LaidOut(step)
+    got = laid_out(laid_out(start(), images)[0], images)[0]["kernel"]
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_a_state_in_another_layout_is_taken():
+    images = jnp.ones((2, 6, 6, 4))
+    wanted = step(start(), images)[1]
+    np.testing.assert_allclose(LaidOut(step)(start((3, 0, 1, 2)), images)[1], wanted, rtol=1e-5)
+
+
+def test_a_program_that_has_run_takes_a_state_in_another_layout():
+    laid_out, images = LaidOut(step), jnp.ones((2, 6, 6, 4))
+    wanted = laid_out(start(), images)[1]
+    assert laid_out(start((3, 0, 1, 2)), images)[1] == wanted
+
+
+def test_each_shape_of_the_other_arguments_has_a_program_of_its_own():
+    laid_out, state = LaidOut(step), start()
+    for count in (2, 3, 2):
+        state, total = laid_out(state, jnp.ones((count, 6, 6, 4)))
+        assert np.isfinite(total)
+
+
+def test_the_compiler_returns_the_state_as_it_takes_it():
+    program = LaidOut(step).compiled(start(), jnp.ones((2, 6, 6, 4)))
+    assert [each.layout for each in program.input_formats[0][0]] == [each.layout for each in program.output_formats[0]]
+
+
+def test_options_that_this_xla_does_not_know_are_left_out(monkeypatch):
+    monkeypatch.setattr(compilation, "CPU_OPTIONS", {"xla_cpu_of_tomorrow": True})
+    compilation.compiler_options.cache_clear()
+    assert compilation.compiler_options("cpu") == {}
+    compilation.compiler_options.cache_clear()
+
+
+INTERRUPTED = """
+import jax, jax.monitoring, os, signal, threading
+from resnet_jax.hardware.compilation import compile_lowered
+
+ended = []
+lowered = jax.jit(lambda x: [(x @ x + n).sum() for n in range(600)]).lower(jax.numpy.ones((8, 8)))
+jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: ended.append(name))
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    compile_lowered(lowered)
+except KeyboardInterrupt:
+    print("interrupted", ended, flush=True)
+os._exit(0)
+"""
+
+
+def test_ctrl_c_does_not_wait_for_a_compilation():
+    result = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    assert result.stdout == "interrupted []\n", result.stderr

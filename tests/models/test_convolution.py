@@ -1,0 +1,101 @@
+"""The convolution against its closed form."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from resnet_jax import Conv
+from resnet_jax.models.cpu.convolution import convolve_on_cpu
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def convolved(images: np.ndarray, kernel: np.ndarray, stride: int, groups: int) -> np.ndarray:
+    """Sums products over windows that start `size // 2` pixels before the image, for each group of channels alone."""
+    size = kernel.shape[0]
+    padded = np.pad(images, ((0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))[:, ::stride, ::stride]
+    results = [
+        np.einsum("bhwcij,ijco->bhwo", window, part)
+        for window, part in zip(np.split(windows, groups, 3), np.split(kernel, groups, 3), strict=True)
+    ]
+    return np.concatenate(results, -1)
+
+
+def plain_convolution(images: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        (stride, stride),
+        [(kernel.shape[0] // 2,) * 2] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+@pytest.mark.parametrize(
+    "image_size", [3, 4, 8, 9]
+)  # at 3 and 4 the output is small enough for the CPU's matrix product
+@pytest.mark.parametrize(
+    "kernel_size, stride, groups", [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 2, 2), (7, 2, 1)]
+)
+def test_a_convolution_is_padded_alike_on_every_side(image_size, kernel_size, stride, groups):
+    conv = Conv(4, 6, kernel_size, stride=stride, groups=groups, rngs=nnx.Rngs(0))
+    images = draw(2, image_size, image_size, 4)
+    wanted = convolved(images, np.asarray(conv.kernel[...]), stride, groups)
+    np.testing.assert_allclose(conv(jnp.asarray(images)), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_kernel_is_drawn_with_variance_two_over_fan_out():
+    kernel = Conv(64, 128, 3, rngs=nnx.Rngs(0)).kernel[...]
+    wanted = np.sqrt(2 / (3 * 3 * 128))
+    assert abs(kernel.std() - wanted) < 5 * wanted / np.sqrt(2 * kernel.size)
+
+
+def test_a_convolution_in_bfloat16_keeps_its_kernel_in_float32():
+    conv = Conv(4, 6, 3, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    assert conv(jnp.asarray(draw(1, 5, 5, 4))).dtype == jnp.bfloat16
+    assert conv.kernel.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("kernel_size, stride, groups", [(1, 2, 1), (3, 2, 1), (3, 2, 2), (7, 2, 1), (3, 3, 1)])
+@pytest.mark.parametrize("image_size", [4, 8, 9])
+def test_the_cpu_has_the_gradients_of_the_convolution(image_size, kernel_size, stride, groups):
+    """In float64, against XLA's own convolution."""
+    with jax.enable_x64(True):
+        images = jnp.asarray(draw(2, image_size, image_size + 1, 4), jnp.float64)
+        kernel = jnp.asarray(draw(kernel_size, kernel_size, 4 // groups, 6, seed=1), jnp.float64)
+        ours = jax.vjp(partial(convolve_on_cpu, stride=stride, groups=groups), images, kernel)
+        theirs = jax.vjp(partial(plain_convolution, stride=stride, groups=groups), images, kernel)
+        seed = jnp.asarray(draw(*theirs[0].shape, seed=2), jnp.float64)
+        for our, their in zip((ours[0], *ours[1](seed)), (theirs[0], *theirs[1](seed)), strict=True):
+            np.testing.assert_allclose(our, their, rtol=1e-12, atol=1e-12)
+
+
+def test_a_strided_convolution_on_the_cpu_has_forward_mode():
+    images, kernel = jnp.asarray(draw(2, 8, 8, 4)), jnp.asarray(draw(3, 3, 4, 6, seed=1))
+    dots = jnp.asarray(draw(*images.shape, seed=2)), jnp.asarray(draw(*kernel.shape, seed=3))
+    ours, theirs = (
+        jax.jvp(partial(convolution, stride=2, groups=1), (images, kernel), dots)[1]
+        for convolution in (convolve_on_cpu, plain_convolution)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_kernels_are_those_of_the_kaiming_normal_initializer():
+    kernel = Conv(16, 32, 3, groups=4, rngs=nnx.Rngs(7)).kernel[...]
+    key = nnx.Rngs(7).params()
+    wanted = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")(key, (3, 3, 4, 32))
+    np.testing.assert_array_equal(kernel, wanted)
+
+
+def test_kernels_are_float32_where_jax_computes_in_float64():
+    with jax.enable_x64(True):
+        assert Conv(2, 3, 3, rngs=nnx.Rngs(0)).kernel.dtype == jnp.float32

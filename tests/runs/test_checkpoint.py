@@ -1,0 +1,139 @@
+"""Checkpoints on a real disk: policy, damage, devices, failures."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from resnet_jax.errors import UserError
+from resnet_jax.runs.checkpoint import Checkpoints
+
+
+def on(devices: int) -> NamedSharding:
+    return NamedSharding(Mesh(np.array(jax.devices()[:devices]), ("data",)), PartitionSpec())
+
+
+def state(value: float, sharding: NamedSharding | None = None) -> dict:
+    tree = {"weights": jnp.full((64, 64), value), "key": jax.random.key(3), "layers": [jnp.arange(5), None]}
+    return jax.device_put(tree, sharding or on(1))
+
+
+def saved(folder: Path, *steps: int, keep: int = 2, scores: dict | None = None) -> Checkpoints:
+    checkpoints = Checkpoints(folder, keep=keep, best=scores is not None)
+    for step in steps:
+        score = scores[step] if scores else None
+        checkpoints.save(step, state(step), {"seconds": float(step)}, score=score)
+        checkpoints.wait()
+    return checkpoints
+
+
+def restored_step(folder: Path, messages: list) -> int:
+    checkpoints = Checkpoints(folder, keep=2, best=False)
+    result = checkpoints.restore(state(0), on(1), messages.append)
+    assert result is not None and (np.asarray(result.state["weights"]) == result.step).all()
+    return result.step
+
+
+def test_the_latest_are_kept(tmp_path):
+    assert saved(tmp_path, 1, 2, 3, 4, keep=2).steps == [3, 4]
+
+
+def test_the_best_is_kept_beside_the_latest(tmp_path):
+    assert saved(tmp_path, 1, 2, 3, 4, keep=1, scores={1: 0.5, 2: 0.9, 3: 0.7, 4: 0.6}).steps == [2, 4]
+
+
+def test_the_best_is_still_known_after_a_restart(tmp_path):
+    saved(tmp_path, 1, 2, keep=1, scores={1: 0.9, 2: 0.5}).close()
+    assert saved(tmp_path, 3, 4, keep=1, scores={3: 0.6, 4: 0.6}).steps == [1, 4]
+
+
+def test_everything_comes_back_bit_for_bit(tmp_path):
+    checkpoints = saved(tmp_path, 7)
+    result = checkpoints.restore(state(0), on(1), pytest.fail)
+    assert result is not None and result.step == 7 and result.info == {"seconds": 7.0}
+    assert jax.tree.structure(result.state) == jax.tree.structure(state(7))
+    for got, wanted in zip(jax.tree.leaves(result.state), jax.tree.leaves(state(7)), strict=True):
+        assert got.dtype == wanted.dtype and (got == wanted).all()
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 8), (8, 1)])
+def test_a_checkpoint_goes_onto_another_number_of_devices(tmp_path, before, after):
+    checkpoints = Checkpoints(tmp_path, keep=1, best=False)
+    checkpoints.save(5, state(5, on(before)), {})
+    checkpoints.wait()
+    result = checkpoints.restore(state(0, on(after)), on(after), pytest.fail)
+    assert result is not None
+    assert result.state["weights"].sharding.device_set == set(jax.devices()[:after])
+    assert (np.asarray(result.state["weights"]) == 5).all()
+
+
+def test_an_empty_folder_restores_nothing(tmp_path):
+    assert Checkpoints(tmp_path, keep=1, best=False).restore(state(0), on(1), pytest.fail) is None
+
+
+@pytest.mark.parametrize("damage", ["truncate", "delete"])
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(tmp_path, damage):
+    saved(tmp_path, 1, 2).close()
+    for file in (tmp_path / "2" / "state").rglob("*"):
+        if file.is_file() and file.stat().st_size > 0:
+            os.truncate(file, file.stat().st_size // 2) if damage == "truncate" else file.unlink()
+    messages: list[str] = []
+    assert restored_step(tmp_path, messages) == 1
+    assert len(messages) == 1 and "checkpoint 2" in messages[0]
+
+
+def test_each_file_of_a_checkpoint_is_missed_when_it_is_truncated(tmp_path):
+    saved(tmp_path / "good", 1, 2).close()
+    files = [f for f in (tmp_path / "good" / "2" / "state").rglob("*") if f.is_file() and f.stat().st_size > 200]
+    for number, file in enumerate(files):
+        copy = tmp_path / str(number)
+        subprocess.run(["cp", "-r", tmp_path / "good", copy], check=True)
+        os.truncate(copy / file.relative_to(tmp_path / "good"), file.stat().st_size // 2)
+        assert restored_step(copy, []) in (1, 2)  # whichever it is, its values are whole
+
+
+def test_where_no_checkpoint_can_be_read_the_error_says_so(tmp_path):
+    saved(tmp_path, 1).close()
+    (tmp_path / "1" / "state" / "_METADATA").write_text("{")
+    with pytest.raises(UserError, match=r"none of the checkpoints \[1\].*another --workdir"):
+        Checkpoints(tmp_path, keep=1, best=False).restore(state(0), on(1), lambda message: None)
+
+
+def test_an_interrupted_write_is_no_checkpoint(tmp_path):
+    saved(tmp_path, 1).close()
+    partial = tmp_path / "2.orbax-checkpoint-tmp"
+    subprocess.run(["cp", "-r", tmp_path / "1", partial], check=True)
+    assert restored_step(tmp_path, []) == 1
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import jax.numpy as jnp
+from resnet_jax.errors import UserError
+from resnet_jax.runs.checkpoint import Checkpoints
+checkpoints = Checkpoints(Path(sys.argv[1]), keep=2, best=False)
+checkpoints.save(1, {"weights": jnp.ones(10)}, {})
+checkpoints.wait()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the disk takes no file over 20 kB any more
+try:
+    checkpoints.save(2, {"weights": __import__("jax").random.normal(__import__("jax").random.key(0), (100_000,))}, {})
+    checkpoints.wait()
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_ends_in_a_message_that_names_the_last_good_checkpoint(tmp_path):
+    result = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path], capture_output=True, text=True, timeout=120)
+    assert "could not be written" in result.stdout, result.stderr
+    assert "step 1 is complete" in result.stdout
+    assert signal.SIGXFSZ not in (-result.returncode,)

@@ -1,0 +1,563 @@
+"""Whole runs of `python train.py`: real data, real processes, real signals."""
+
+import errno
+import io
+import json
+import os
+import pty
+import random
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import Mesh
+from PIL import Image
+from rich.console import Console
+from tensorboardX.proto.event_pb2 import Event
+
+from resnet_jax.config import Config, ModelConfig
+from resnet_jax.data.reading.prepared import read_tfrecord
+from resnet_jax.data.source import load_tfds
+from resnet_jax.errors import UsageError, UserError
+from resnet_jax.hardware.sharding import make_mesh, replicated
+from resnet_jax.runs.checkpoint import Checkpoints
+from resnet_jax.runs.logbook import open_workdir, read_metrics, read_summary
+from resnet_jax.training import loop
+from resnet_jax.training.evaluation import evaluate
+from resnet_jax.training.interrupt import Interrupted
+from resnet_jax.training.metrics import TrainMetrics
+from resnet_jax.training.progress import Display
+from resnet_jax.training.setup import assemble, load_dataset
+from resnet_jax.training.state import TrainState
+
+REPO = Path(__file__).parents[2]
+STEPS_PER_EPOCH = 1437 // 16
+LAST = 4 * STEPS_PER_EPOCH
+TIMES = ("seconds", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Runs `python train.py` on the digits with a tiny network, 4 epochs of 89 steps."""
+
+    data: Path
+    env: dict[str, str]
+
+    def command(self, workdir: Path, *options: str) -> list[str]:
+        return [
+            *(sys.executable, "train.py", "--config", "configs/digits.py", "--data.dir", str(self.data)),
+            *("--model.width", "4", "--train.epochs", "4", "--train.batch-size", "16", "--train.ema-decay", "0.99"),
+            *("--evaluate.every-epochs", "2", "--workdir", str(workdir), *options),
+        ]
+
+    def run(self, workdir: Path, *options: str) -> subprocess.CompletedProcess:
+        command = self.command(workdir, *options)
+        return subprocess.run(command, cwd=REPO, env=self.env, capture_output=True, text=True, timeout=300)
+
+    def start(self, workdir: Path, *options: str) -> subprocess.Popen:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            self.command(workdir, *options), cwd=REPO, env=self.env, stdout=pipe, stderr=pipe, text=True
+        )
+
+    def interrupt(self, workdir: Path, number: signal.Signals, *, after: str) -> subprocess.CompletedProcess:
+        """Sends a signal as soon as a line with `after` appears."""
+        with self.start(workdir) as process:
+            assert process.stdout is not None
+            shown = ""
+            for line in process.stdout:
+                shown += line
+                if after in line:
+                    break
+            process.send_signal(number)
+            out, err = process.communicate(timeout=300)
+            return subprocess.CompletedProcess(process.args, process.returncode, shown + out, err)
+
+    def config(self) -> Config:
+        """The configuration that `command` spells."""
+        recipe = runpy.run_path(str(REPO / "configs/digits.py"))["get_config"]()
+        return replace(
+            recipe,
+            model=ModelConfig(width=4),
+            data=replace(recipe.data, dir=self.data),
+            train=replace(recipe.train, epochs=4, batch_size=16, ema_decay=0.99),
+            evaluate=replace(recipe.evaluate, every_epochs=2),
+        )
+
+    def quick_config(self, **train) -> Config:
+        """Two epochs in 44 steps, for runs within the test's process."""
+        config = self.config()
+        return replace(config, train=replace(config.train, **{"epochs": 2, "batch_size": 64} | train))
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory):
+    data, caches = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("caches")
+    assert jax.device_count() == 8  # starts JAX, after which a run leaves the number of devices alone
+    compiled = {"jax_compilation_cache_dir": str(caches), "jax_persistent_cache_min_compile_time_secs": 0}
+    before = {name: getattr(jax.config, name) for name in compiled}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(caches))
+        load_tfds("digits", data, None)
+        set_options(compiled)
+        yield Trainer(data, os.environ | {name.upper(): str(value) for name, value in compiled.items()})
+        set_options(before)
+
+
+def set_options(options: dict) -> None:
+    """Sets JAX's options, those of the compilation cache among them, which is asked for them once."""
+    for name, value in options.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def one_device_mesh(batch_size: int) -> Mesh:
+    return make_mesh(batch_size, jax.devices()[:1])
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """Runs within the test's process take one device, for which XLA compiles faster than for eight."""
+    monkeypatch.setattr(loop, "make_mesh", one_device_mesh)
+
+
+@pytest.fixture(scope="module")
+def whole(trainer, tmp_path_factory):
+    """An uninterrupted run: its folder and its process."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    return workdir, trainer.run(workdir)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A run that was ended three times before it completed."""
+
+    workdir: Path
+    stopped: Path
+    """Copy of its folder after the last interruption."""
+    killed: subprocess.CompletedProcess
+    sigint: subprocess.CompletedProcess
+    sigterm: subprocess.CompletedProcess
+    completed: subprocess.CompletedProcess
+
+
+@pytest.fixture(scope="module")
+def broken(trainer, whole, tmp_path_factory):  # after `whole`, which fills the compilation cache
+    workdir, stopped = tmp_path_factory.mktemp("broken") / "run", tmp_path_factory.mktemp("stopped") / "run"
+    killed = trainer.interrupt(workdir, signal.SIGKILL, after="epoch 1/4")
+    sigint = trainer.interrupt(workdir, signal.SIGINT, after="epoch 2/4")
+    sigterm = trainer.interrupt(workdir, signal.SIGTERM, after="epoch 3/4")
+    shutil.copytree(workdir, stopped)
+    return Broken(workdir, stopped, killed, sigint, sigterm, trainer.run(workdir))
+
+
+def timeless(figures: dict) -> dict:
+    return {key: value for key, value in figures.items() if key not in TIMES}
+
+
+def final_state(config: Config, workdir: Path) -> dict:
+    """The last checkpoint's state."""
+    mesh = one_device_mesh(config.train.batch_size)
+    _, fresh = assemble(config, load_dataset(config.data), mesh)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=2, best=False)
+    like = {"train": vars(fresh), "metrics": vars(TrainMetrics.zero())}
+    restored = checkpoints.restore(like, replicated(mesh), pytest.fail)
+    checkpoints.close()
+    assert restored is not None
+    return restored.state
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=100)
+
+
+def shown(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def signal_at(monkeypatch, step: int, number: signal.Signals) -> None:
+    """Sends this process a signal when a run has taken `step` steps."""
+    original = Display.running
+
+    def running(self, epoch, now, sums):
+        if now == step:
+            signal.raise_signal(number)
+        original(self, epoch, now, sums)
+
+    monkeypatch.setattr(Display, "running", running)
+
+
+def test_a_run_ends_well(whole):
+    _, process = whole
+    assert process.returncode == 0 and process.stderr == ""
+
+
+def test_a_run_describes_itself(whole, trainer):
+    workdir, _ = whole
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["model"]["width"] == 4 and config["data"]["dir"] == str(trainer.data)
+    environment = json.loads((workdir / "environment.json").read_text())
+    assert environment["backend"] == "cpu" and len(environment["devices"]) == 1
+
+
+def test_the_metrics_are_json_lines_with_shares(whole):
+    lines = [json.loads(line) for line in (whole[0] / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["epoch"], line["split"]) for line in lines] == [
+        (STEPS_PER_EPOCH, 0, "train"),
+        (2 * STEPS_PER_EPOCH, 1, "train"),
+        (2 * STEPS_PER_EPOCH, 1, "test"),
+        (3 * STEPS_PER_EPOCH, 2, "train"),
+        (LAST, 3, "train"),
+        (LAST, 3, "test"),
+    ]
+    assert all(0 <= line["accuracy"] <= 1 and line["loss"] > 0 for line in lines)
+
+
+def test_tensorboard_gets_every_figure_of_the_metrics(whole):
+    workdir, _ = whole
+    (file,) = (workdir / "tensorboard").iterdir()
+    events = [Event.FromString(record) for record in read_tfrecord(file)]
+    board = {(event.step, value.tag): value.simple_value for event in events for value in event.summary.value}
+    for line in read_metrics(workdir):
+        for key, value in line.items():
+            if isinstance(value, float):
+                assert board.pop((line["step"], f"{line['split']}/{key}")) == pytest.approx(value, rel=1e-6)
+    assert board == {}
+
+
+def test_the_summary_has_the_figures_of_the_run(whole):
+    summary = read_summary(whole[0])
+    assert summary is not None
+    assert 0.3 < summary["test_accuracy"] <= 1 and 0 < summary["test_loss"] < 3
+    assert summary["test_images"] == 360 and summary["steps"] == LAST and summary["parameters"] == 44_622
+    assert 0 < summary["seconds"] < 300 and summary["images_per_second"] > 0
+
+
+@pytest.mark.parametrize("picture", ["curves.png", "confusion.png", "mistakes.png"])
+def test_the_pictures_open(whole, picture):
+    with Image.open(whole[0] / picture) as image:
+        image.load()
+        assert min(image.size) >= 300
+
+
+def test_without_a_terminal_the_output_is_plain_lines(whole):
+    text = whole[1].stdout
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
+    assert [line.split(":")[0] for line in text.splitlines() if line.startswith("epoch")] == [
+        f"epoch {number}/4" for number in (1, 2, 3, 4)
+    ]
+
+
+def test_ctrl_c_and_sigterm_end_in_the_shells_exit_codes(broken):
+    assert (broken.killed.returncode, broken.sigint.returncode, broken.sigterm.returncode) == (-9, 130, 143)
+    assert broken.completed.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["sigint", "sigterm"])
+def test_an_interruption_says_how_to_go_on(broken, name):
+    message = getattr(broken, name).stderr.splitlines()[-1]
+    assert re.fullmatch(r"stopped and saved at step \d+; to go on, repeat the command with --workdir .*", message)
+    assert message.endswith(str(broken.workdir))
+    assert "Traceback" not in getattr(broken, name).stderr
+
+
+def test_each_resumption_goes_on_from_the_saved_step(broken):
+    for before, after in ((broken.sigint, broken.sigterm), (broken.sigterm, broken.completed)):
+        saved = re.search(r"saved at step (\d+)", before.stderr)
+        assert saved and f"resuming from step {saved[1]}\n" in after.stdout
+
+
+def test_an_interrupted_run_gives_the_same_state_bit_for_bit(trainer, whole, broken):
+    expected, got = (final_state(trainer.config(), workdir) for workdir in (whole[0], broken.workdir))
+    assert expected["train"]["step"] == LAST
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(expected)
+    assert jax.tree.structure(got) == treedef
+    for (path, a), b in zip(leaves, jax.tree.leaves(got), strict=True):
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), jax.tree_util.keystr(path)
+
+
+def test_an_interrupted_run_gives_the_same_metrics_and_summary(whole, broken):
+    expected, got = ([timeless(line) for line in read_metrics(workdir)] for workdir in (whole[0], broken.workdir))
+    assert got == expected
+    assert timeless(read_summary(broken.workdir)) == timeless(read_summary(whole[0]))
+
+
+def test_sigterm_within_an_epoch_saves_the_very_step(trainer, tmp_path, monkeypatch):
+    signal_at(monkeypatch, 30, signal.SIGTERM)
+    with pytest.raises(Interrupted, match="at step 30;") as caught:
+        loop.train(trainer.quick_config(), tmp_path, console=quiet())
+    assert caught.value.exit_code == 143
+    console = quiet()
+    summary = loop.train(trainer.quick_config(), tmp_path, console=console)
+    assert "resuming from step 30\n" in shown(console) and "epoch 1/2" not in shown(console)
+    assert summary["steps"] == 44
+
+
+@pytest.mark.slow  # three runs in two programs
+def test_a_run_of_many_steps_a_dispatch_learns_as_step_by_step_and_goes_on_bit_for_bit(trainer, tmp_path, monkeypatch):
+    """As accelerators run it. The epoch's 22 steps are 8, 8 and 6."""
+    many = trainer.quick_config(steps_per_dispatch=8)
+    for name, config in (("single", trainer.quick_config()), ("many", many)):
+        loop.train(config, tmp_path / name, console=quiet())
+    with monkeypatch.context() as patch:
+        signal_at(patch, 30, signal.SIGTERM)
+        with pytest.raises(Interrupted, match="at step 30;"):
+            loop.train(many, tmp_path / "broken", console=quiet())
+    loop.train(many, tmp_path / "broken", console=quiet())
+    single, whole, broken = (
+        [timeless(line) for line in read_metrics(tmp_path / name)] for name in ("single", "many", "broken")
+    )
+    assert broken == whole
+    assert whole[0]["loss"] == pytest.approx(single[0]["loss"], rel=0.01)  # the first epoch's; 0.001 was seen
+
+
+def test_a_second_ctrl_c_acts_at_once(trainer, tmp_path, whole):
+    with trainer.start(tmp_path / "run") as process:
+        while "steps to go" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGSTOP)  # so that both signals are there when Python looks
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
+        assert "second signal" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+
+
+def test_ctrl_c_while_the_run_is_set_up_leaves_no_traceback(trainer, tmp_path):
+    with trainer.start(tmp_path / "run") as process:
+        while not (tmp_path / "run").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "stopped" in err and "Traceback" not in err
+
+
+@pytest.mark.slow  # over twenty processes of some 5 s each
+def test_twenty_kills_at_random_moments_do_no_harm(trainer, tmp_path):
+    options, moments, kills, runs = ("--train.epochs", "60"), random.Random(0), 0, []
+    while kills < 20:
+        if not runs or read_summary(runs[-1]):  # on a fast computer a run may complete: the next one is killed then
+            runs.append(tmp_path / f"run{len(runs)}")
+        with trainer.start(runs[-1], *options) as process:
+            try:
+                process.wait(timeout=moments.uniform(1, 8))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                kills += 1
+            out, err = process.communicate()
+            assert process.returncode in (0, -9), err
+            assert "can't be read" not in out
+    for workdir in (runs[-1], tmp_path / "whole"):
+        assert trainer.run(workdir, *options).returncode == 0
+    expected = timeless(read_summary(tmp_path / "whole")), [timeless(line) for line in read_metrics(tmp_path / "whole")]
+    for workdir in runs:
+        assert (timeless(read_summary(workdir)), [timeless(line) for line in read_metrics(workdir)]) == expected
+
+
+def test_a_truncated_newest_checkpoint_is_reported_and_the_one_before_used(trainer, broken, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(broken.stopped, workdir)
+    *_, before, newest = sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
+    for file in (workdir / "checkpoints" / str(newest) / "state").rglob("*"):
+        if file.is_file():
+            os.truncate(file, file.stat().st_size // 2)
+    console = quiet()
+    loop.train(trainer.config(), workdir, console=console)
+    assert f"checkpoint {newest} in {workdir}/checkpoints can't be read" in shown(console)
+    assert f"resuming from step {before}\n" in shown(console)
+
+
+def test_a_finished_run_called_again_shows_its_results_and_trains_nothing(trainer, whole):
+    workdir, process = whole
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file() and path.name != ".lock"}
+    console = Console(file=io.StringIO(), width=80)
+    assert loop.train(trainer.config(), workdir, console=console) == read_summary(workdir)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "epoch" not in shown(console) and process.stdout.endswith(shown(console))
+
+
+def test_another_configuration_in_the_same_folder_is_refused_with_the_differences(trainer, whole):
+    other = trainer.quick_config(seed=7)
+    with pytest.raises(UsageError) as caught:
+        loop.train(other, whole[0], console=quiet())
+    assert caught.value.exit_code == 2
+    assert "(train.batch_size: 16 -> 64; train.epochs: 4 -> 2; train.seed: 0 -> 7)" in str(caught.value)
+
+
+def test_a_second_process_in_the_same_folder_ends_with_one_message(trainer, tmp_path):
+    with open_workdir(tmp_path, trainer.config()):
+        second = trainer.run(tmp_path)
+    assert second.returncode == 1
+    assert second.stderr.startswith("error: another process is training in") and second.stderr.count("\n") == 1
+
+
+@pytest.mark.slow  # compiles for eight devices; test_checkpoint.py has the quick one
+def test_a_run_on_one_device_goes_on_on_eight(trainer, broken, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "make_mesh", make_mesh)
+    shutil.copytree(broken.stopped, tmp_path / "run")
+    console = quiet()
+    summary = loop.train(trainer.config(), tmp_path / "run", console=console)
+    assert "resuming from step" in shown(console) and "8 x cpu" in shown(console)
+    expected = read_summary(broken.workdir)
+    assert summary["steps"] == LAST
+    assert summary["test_loss"] == pytest.approx(expected["test_loss"], rel=0.05)
+
+
+@pytest.mark.slow  # two more processes; the cheaper direction stands above
+def test_a_run_on_eight_devices_goes_on_on_one(trainer, tmp_path, whole):
+    eight = replace(trainer, env=trainer.env | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
+    first = eight.interrupt(tmp_path / "run", signal.SIGTERM, after="epoch 3/4")
+    second = trainer.run(tmp_path / "run")
+    assert "8 x cpu" in first.stdout and "1 x cpu" in second.stdout and "resuming from step" in second.stdout
+    expected, got = (read_summary(workdir) for workdir in (whole[0], tmp_path / "run"))
+    assert got["test_loss"] == pytest.approx(expected["test_loss"], rel=0.2)
+
+
+def test_the_first_epochs_train_on_shrunk_images(trainer):
+    config = trainer.quick_config()
+    config = replace(config, augment=replace(config.augment, small_size=5, small_share=0.5))
+    run, state = assemble(config, load_dataset(config.data), one_device_mesh(64))
+    order = run.order(0)[:1]
+
+    def loss(dispatch, *rest):
+        copies = jax.tree.map(jax.numpy.copy, (state, TrainMetrics.zero()))
+        return float(dispatch(*copies, *rest)[1].loss)
+
+    small, full = (loss(each, run.train_data, order) for each in (run.program.small_dispatch, run.program.dispatch))
+    got = [loss(run.dispatch, order, epoch) for epoch in range(config.train.epochs)]
+    assert small != pytest.approx(full, rel=1e-3)
+    np.testing.assert_allclose(got, [small, full], rtol=1e-4)
+
+
+def test_images_are_not_shrunk_to_more_than_their_size(trainer):
+    config = trainer.quick_config()
+    config = replace(config, augment=replace(config.augment, small_size=8))
+    with pytest.raises(UsageError, match=r"--augment.small-size: got 8, wanted fewer than the images' 8 pixels"):
+        assemble(config, load_dataset(config.data), one_device_mesh(64))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(trainer, tmp_path):
+    config = trainer.quick_config()
+    config = replace(config, optimizer=replace(config.optimizer, peak_learning_rate=1e20))
+    with pytest.raises(UserError, match=r"the loss of step \d+ is not a finite number; .* none was written") as caught:
+        loop.train(config, tmp_path, console=quiet())
+    assert caught.value.exit_code == 1 and "--optimizer.peak-learning-rate" in str(caught.value)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(trainer, tmp_path, monkeypatch):
+    original = loop.assemble
+
+    def poisoned(config, dataset, mesh):
+        run, state = original(config, dataset, mesh)
+
+        def dispatch(state, metrics, order, epoch):
+            spoil = jax.tree.map(lambda x: x * np.nan, state.params) if state.step == 30 else state.params
+            return run.dispatch(replace(state, params=spoil), metrics, order, epoch)
+
+        return replace(run, dispatch=dispatch), state
+
+    monkeypatch.setattr(loop, "assemble", poisoned)
+    with pytest.raises(UserError, match=r"the loss of step 30 is not .*; the last good checkpoint: step 22 in "):
+        loop.train(trainer.quick_config(), tmp_path, console=quiet())
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")])
+def test_running_out_of_memory_names_the_remedies(trainer, tmp_path, monkeypatch, failure):
+    def assemble(config, dataset, mesh):
+        raise failure
+
+    monkeypatch.setattr(loop, "assemble", assemble)
+    with pytest.raises(UserError, match=r"out of memory .*--train.batch-size 64.*--optimizer.accumulate 2"):
+        loop.train(trainer.quick_config(), tmp_path, console=quiet())
+
+
+def test_a_full_disk_ends_in_one_message_and_the_same_command_goes_on(trainer, broken, tmp_path):
+    shutil.copytree(broken.stopped, tmp_path / "run")
+    env = trainer.env | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1000"}  # the cache is read and not written
+    command = ["bash", "-c", 'ulimit -f 20; exec "$@"', "-", *trainer.command(tmp_path / "run")]
+    full = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=300)
+    assert full.returncode == 1 and full.stderr.count("\n") == 1, full.stderr
+    assert "a checkpoint could not be written" in full.stderr and "Make room" in full.stderr
+    summary = loop.train(trainer.config(), tmp_path / "run", console=quiet())
+    assert summary["steps"] == LAST
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_between_checkpoints_ends_in_a_message(trainer, tmp_path, monkeypatch, number):
+    def write(self, **values):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(loop.Logbook, "write", write)
+    with pytest.raises(UserError, match=rf"can't write to .*: {os.strerror(number)}; make room .* to go on") as caught:
+        loop.train(trainer.quick_config(), tmp_path, console=quiet())
+    assert caught.value.exit_code == 1
+
+
+def test_the_evaluation_is_the_same_at_any_batch_size(trainer, whole):
+    workdir, _ = whole
+    config, results = trainer.config(), []
+    weights = TrainState(**final_state(config, workdir)["train"]).evaluated
+    for batch_size in (7, 64, 360):
+        sized = replace(config, evaluate=replace(config.evaluate, batch_size=batch_size))
+        run, _ = assemble(sized, load_dataset(config.data), one_device_mesh(16))
+        results.append(evaluate(run.eval_steps["none"], weights, run.evaluations["test"])[0])
+    summary = read_summary(workdir)
+    for result in results:
+        assert result.confusion.sum() == 360
+        assert result.accuracy == summary["test_accuracy"]
+        assert result.mean_loss == pytest.approx(summary["test_loss"], rel=1e-6)
+
+
+def test_a_validation_split_is_logged_and_its_best_checkpoint_kept(trainer, tmp_path):
+    config = trainer.quick_config(epochs=4)
+    config = replace(
+        config,
+        data=replace(config.data, val_fraction=0.1),
+        evaluate=replace(config.evaluate, every_epochs=1),
+        checkpoint=replace(config.checkpoint, keep=1),
+    )
+    loop.train(config, tmp_path, console=quiet())
+    scores = {line["step"]: line["accuracy"] for line in read_metrics(tmp_path) if line["split"] == "val"}
+    assert len(scores) == 4
+    kept = {int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*")}
+    best = [step for step in scores if scores[step] == max(scores.values())]
+    assert max(scores) in kept and kept & set(best) and len(kept) <= 2
+
+
+def test_a_small_terminal_gets_the_figures_whole(trainer, tmp_path, whole):
+    parent, child = pty.openpty()
+    os.set_blocking(parent, True)
+    shape = f"stty rows 15 cols 60 <&{child}"
+    subprocess.run(["bash", "-c", shape], pass_fds=[child], check=True)
+    env = {key: value for key, value in trainer.env.items() if key not in ("COLUMNS", "LINES")} | {"TERM": "xterm"}
+    command = trainer.command(tmp_path / "run")
+    with subprocess.Popen(command, cwd=REPO, env=env, stdin=child, stdout=child, stderr=child) as process:
+        os.close(child)
+        screen = b""
+        while True:
+            try:
+                part = os.read(parent, 65536)
+            except OSError:  # how Linux reports that the other side is closed
+                break
+            if not part:
+                break
+            screen += part
+    os.close(parent)
+    text = screen.decode()
+    assert process.returncode == 0 and "Traceback" not in text
+    assert re.search(r"epoch \d+ +loss \d\.\d+ accuracy \d+\.\d% ", text) and "…" not in text
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") > 0  # the cursor is hidden and comes back

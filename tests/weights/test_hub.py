@@ -1,0 +1,64 @@
+"""Published weights by name."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from resnet_jax.errors import UsageError
+from resnet_jax.weights import hub
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("timm/resnet18.a1_in1k", "timm/resnet18.a1_in1k"),
+        ("torchvision/resnet18.IMAGENET1K_V1", "timm/resnet18.tv_in1k"),
+        ("torchvision/wide_resnet50_2.IMAGENET1K_V2", "timm/wide_resnet50_2.tv2_in1k"),
+    ],
+)
+def test_torchvisions_weights_are_those_that_timm_publishes(name, repository):
+    assert hub.repository(name) == repository
+
+
+def test_an_unknown_tag_of_torchvision_lists_the_known_ones():
+    with pytest.raises(UsageError, match=r"wanted torchvision/resnet18\.IMAGENET1K_V1 or "):
+        hub.repository("torchvision/resnet18.V3")
+
+
+@pytest.mark.parametrize("path", ["weights.pth", "./timm/resnet18", "/timm/resnet18", "a/b/c", "weights/"])
+def test_a_path_is_no_name(path):
+    assert not hub.is_name(path)
+
+
+def test_a_folder_of_that_name_comes_before_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hub.is_name("runs/one")
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    assert not hub.is_name("runs/one")
+
+
+def test_without_a_network_one_message_says_what_to_put_where(tmp_path):
+    code = "from resnet_jax.weights import hub; hub.fetch('torchvision/resnet18.IMAGENET1K_V1')"
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    message = result.stderr.splitlines()[-1]
+    assert "torchvision/resnet18.IMAGENET1K_V1 could not be had (no connection)" in message
+    assert "timm/resnet18.tv_in1k/resolve/main/model.safetensors elsewhere, and give its path" in message
+
+
+def test_a_damaged_copy_in_the_cache_is_refused(tmp_path):
+    blob = tmp_path / ("0" * 64)
+    blob.write_bytes(b"not what was published")
+    (tmp_path / "model.safetensors").symlink_to(blob)
+    with pytest.raises(hub.UserError, match="delete it and run again"):
+        hub.verify(tmp_path / "model.safetensors")
+
+
+@pytest.mark.network
+def test_the_published_weights_are_fetched():
+    from resnet_jax.classifier.pretrained import load_classifier
+
+    classifier = load_classifier("torchvision/resnet18.IMAGENET1K_V1")
+    assert classifier.network.arch == "resnet18" and classifier.class_names[0] == "tench"

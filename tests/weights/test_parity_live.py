@@ -1,0 +1,145 @@
+"""The whole family computes what an installed torchvision computes: `pytest -m parity`, with the parity extra."""
+
+from urllib.error import URLError
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from golden import draw
+from golden.replay import replay
+
+import resnet_jax
+from resnet_jax.classifier.pretrained import load_torchvision
+from resnet_jax.weights.torchvision import to_torchvision
+
+pytestmark = pytest.mark.parity
+
+torch = pytest.importorskip("torch")
+torchvision = pytest.importorskip("torchvision")
+
+MEMBERS = {
+    "resnet18": resnet_jax.ResNet18,
+    "resnet34": resnet_jax.ResNet34,
+    "resnet50": resnet_jax.ResNet50,
+    "resnet101": resnet_jax.ResNet101,
+    "resnet152": resnet_jax.ResNet152,
+    "wide_resnet50_2": resnet_jax.WideResNet50_2,
+    "wide_resnet101_2": resnet_jax.WideResNet101_2,
+    "resnext50_32x4d": resnet_jax.ResNeXt50_32x4d,
+    "resnext101_32x8d": resnet_jax.ResNeXt101_32x8d,
+    "resnext101_64x4d": resnet_jax.ResNeXt101_64x4d,
+}
+CIFAR = "resnet18 with the cifar stem"
+FIVE_STEPS = ("resnet18", "resnet50", CIFAR)  # the others take one: compiling and running them is what takes the time
+
+
+def torch_model(name: str, num_classes: int = draw.CLASSES) -> "torch.nn.Module":
+    if name != CIFAR:
+        return torchvision.models.get_model(name, num_classes=num_classes)
+    model = torchvision.models.resnet18(num_classes=num_classes)
+    model.conv1 = torch.nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    model.maxpool = torch.nn.Identity()
+    return model
+
+
+def our_model(name: str, num_classes: int = draw.CLASSES) -> resnet_jax.ResNet:
+    if name == CIFAR:
+        return resnet_jax.ResNet18(num_classes=num_classes, stem="cifar")
+    return MEMBERS[name](num_classes=num_classes)
+
+
+@pytest.fixture(scope="module", params=[*MEMBERS, CIFAR])
+def errors(request) -> dict[str, float]:
+    """The error of every logit, stage, gradient and trained weight of one member, by its key."""
+    from golden.record import record
+
+    reference = torch_model(request.param)
+    weights = draw.draw_weights({key: tuple(tensor.shape) for key, tensor in reference.state_dict().items()})
+    reference.load_state_dict({key: torch.tensor(value) for key, value in weights.items()}, strict=False)
+    ours = nnx.eval_shape(lambda: our_model(request.param))
+    load_torchvision(ours, weights)
+    size = 32 if request.param == CIFAR else 64
+    images, labels = draw.draw_batches(draw.Case(request.param, size, batch_size=4))
+    steps = draw.STEPS if request.param in FIVE_STEPS else 1
+    wanted = record(reference, images[:steps], labels[:steps])
+    got = replay(ours, images[:steps], labels[:steps])
+    assert got.keys() == wanted.keys()
+    return draw.errors(*({key: draw.condense(key, tensor) for key, tensor in side.items()} for side in (got, wanted)))
+
+
+def largest(errors: dict[str, float], prefix: str) -> float:
+    return max(value for key, value in errors.items() if key.startswith(prefix))
+
+
+def test_evaluation_matches_in_the_logits_and_every_stage(errors):
+    assert largest(errors, "eval/") < 1e-4
+
+
+def test_training_matches_in_the_logits_the_loss_and_every_stage(errors):
+    assert largest(errors, "train/") < 1e-4
+
+
+def test_gradients_match(errors):
+    assert largest(errors, "gradient/") < 1e-3
+
+
+def test_weights_and_running_statistics_match_after_training(errors):
+    # Five steps move the median tensor by 1e-3. 152 layers of one-pass statistics round to 1.4e-4.
+    assert largest(errors, "trained/") < 5e-4
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_the_number_of_parameters_is_torchvisions(name):
+    with torch.device("meta"):
+        wanted = sum(parameter.numel() for parameter in torch_model(name, 1000).parameters())
+    params = nnx.to_flat_state(nnx.state(nnx.eval_shape(lambda: our_model(name, 1000)), nnx.Param))
+    assert sum(variable.size for _, variable in params) == wanted
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
+def test_weights_are_drawn_with_torchvisions_scales(name):
+    torch.manual_seed(0)
+    ours, wanted = to_torchvision(our_model(name)), torch_model(name).state_dict()
+    for key, tensor in wanted.items():
+        tensor = tensor.numpy()
+        sampling_error = tensor.std() / np.sqrt(tensor.size)  # of the difference of two standard deviations
+        assert abs(ours[key].std() - tensor.std()) <= 5 * sampling_error, key
+        assert abs(ours[key].mean() - tensor.mean()) <= 5 * np.sqrt(2) * sampling_error, key
+
+
+def test_our_weights_load_strictly_into_torchvision():
+    ours = to_torchvision(our_model("resnet18"))
+    model = torch_model("resnet18")
+    model.load_state_dict({key: torch.from_numpy(tensor) for key, tensor in ours.items()}, strict=True)
+    assert all(np.array_equal(tensor.numpy(), ours[key]) for key, tensor in model.state_dict().items())
+
+
+def test_a_state_dict_of_torch_tensors_loads_as_it_is():
+    state_dict = torch_model("resnet18").state_dict()
+    model = our_model("resnet18")
+    load_torchvision(model, state_dict)
+    assert all(np.array_equal(tensor, state_dict[key].numpy()) for key, tensor in to_torchvision(model).items())
+
+
+def test_the_running_variance_is_torchs_unbiased_one():
+    images = np.random.default_rng(0).normal(size=(2, 1, 2, 3)).astype(np.float32)
+    ours, reference = resnet_jax.BatchNorm(3), torch.nn.BatchNorm2d(3)
+    ours(jnp.asarray(images), train=True)
+    reference(torch.tensor(images.transpose(0, 3, 1, 2)))
+    np.testing.assert_allclose(ours.var[...], reference.running_var.numpy(), rtol=1e-6)
+
+
+@pytest.mark.network
+def test_the_published_resnet18_gives_torchvisions_logits():
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    try:
+        reference = torchvision.models.resnet18(weights=weights).eval()
+    except URLError as reason:
+        pytest.skip(f"the weights cannot be downloaded: {reason}")
+    ours = nnx.eval_shape(lambda: our_model("resnet18", 1000))
+    load_torchvision(ours, reference.state_dict())
+    images = np.random.default_rng(0).normal(size=(2, 224, 224, 3)).astype(np.float32)
+    with torch.no_grad():
+        wanted = reference(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
+    assert np.abs(ours(jnp.asarray(images)) - wanted).max() < 1e-4 * np.abs(wanted).max()
