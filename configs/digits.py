@@ -13,7 +13,6 @@ def get_config() -> Config:
         data=DataConfig(name="digits"),
         augment=AugmentConfig(crop_padding=1),
         optimizer=OptimizerConfig(peak_learning_rate=0.05, weight_decay=5e-4),
-        # One CPU device: on 64 images of 8x8 pixels a second one costs more in summing gradients than it brings.
-        train=TrainConfig(epochs=30, batch_size=64, label_smoothing=0.1, ema_decay=0.99, cpu_devices=1),
+        train=TrainConfig(epochs=30, batch_size=64, label_smoothing=0.1, ema_decay=0.99),
         evaluate=EvaluateConfig(every_epochs=5),
     )

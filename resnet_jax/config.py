@@ -1,28 +1,18 @@
 """The configuration of a run: frozen dataclasses by section, and the one place with defaults.
 
-A recipe in `configs/` is a `get_config() -> Config`; the command line overrides fields as `--section.field value`.
-`None` means off, or chosen by the trainer where a field says so.
+A recipe in `configs/` is a function `get_config() -> Config`; the command line overrides fields as
+`--section.field value`. `None` means off, or a choice that `resnet_jax.training.setup` makes when the run starts; the
+field says which.
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from resnet_jax.errors import UsageError
-
-Architecture = Literal[
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "wide_resnet50_2",
-    "wide_resnet101_2",
-    "resnext50_32x4d",
-    "resnext101_32x8d",
-    "resnext101_64x4d",
-]
+from resnet_jax.models.registry import Architecture, Stem
 
 
 @dataclass(frozen=True)
@@ -30,22 +20,20 @@ class ModelConfig:
     """The network."""
 
     arch: Architecture = "resnet18"
-    """Member of the ResNet family, by torchvision's name."""
-    stem: Literal["imagenet", "cifar"] = "cifar"
+    """Name of the network, as in torchvision."""
+    stem: Stem = "cifar"
     """"imagenet": 7x7 convolution of stride 2 and max pooling; "cifar": 3x3 of stride 1, for images near 32x32."""
     width: int = 64
     """Channels of the first stage; 64 is the published network."""
-    zero_init: bool = False
-    """Start the last BatchNorm scale of each block at 0, so that each block starts as the identity."""
     recompute: bool = False
-    """Compute the maps between a block's convolutions again in the backward pass, to save a GPU's memory."""
+    """Compute the maps inside a block again in the backward pass, which saves memory on a GPU."""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """Type of the computation. None: bfloat16 on TPU and GPU, float32 on CPU."""
+    """Type of the computation. By default bfloat16 on TPU and GPU, float32 on CPU."""
     pretrained: str | None = None
-    """Weights under the new classifier: a weights file, a run folder or a published name. None: random weights."""
+    """Weights to start from, under a new classifier: a weights file, a run folder or a published name."""
 
     def __post_init__(self):
-        _require(self.width >= 1, "--model.width", self.width, "at least 1 channel")
+        _require("--model.width", self.width, lambda it: it >= 1, "1 channel or more")
 
 
 @dataclass(frozen=True)
@@ -57,90 +45,76 @@ class DataConfig:
     name: str = "digits"
     """TFDS name: digits (needs no download), cifar10, cifar100, mnist, fashion_mnist, or any prepared set."""
     dir: Path | None = None
-    """Folder of the prepared sets, or of the images. None: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    """Folder of the prepared sets, or of the images. By default $TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
     image_size: int | None = None
-    """Height and width in pixels; images are resized and centre-cropped to it. None: as stored."""
+    """Height and width in pixels; images are resized and center-cropped to it. By default as stored."""
     val_fraction: float | None = None
-    """Share of the training images held out to choose the best checkpoint by. None: train on all, keep the latest."""
+    """Share of the training images held out to choose the best checkpoint. By default none: the last one is used."""
 
     def __post_init__(self):
-        _require(self.source == "tfds" or self.dir is not None, "--data.dir", None, "the image folder's path")
-        _require(self.image_size is None or self.image_size >= 1, "--data.image-size", self.image_size, "1 or more")
-        _require(
-            self.val_fraction is None or 0 < self.val_fraction < 1,
-            "--data.val-fraction",
-            self.val_fraction,
-            "in (0, 1)",
-        )
+        if self.source == "folder" and self.dir is None:
+            raise UsageError("--data.dir: got nothing, expected the path of the image folder")
+        _require("--data.image-size", self.image_size, lambda it: it >= 1, "1 pixel or more")
+        _require("--data.val-fraction", self.val_fraction, lambda it: 0 < it < 1, "a share in (0, 1)")
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What is done to the training images, on the device."""
+    """Augmentation of the training images, on the device."""
 
     crop_padding: int | None = None
-    """Pixels of reflect padding before a random crop back to size. None: no crop."""
+    """Pixels of reflect padding before a random crop back to size. By default no crop."""
     flip: Literal["none", "random", "alternating"] = "none"
-    """Horizontal flip: each time at random, or at random once and then the other way on every next epoch."""
+    """Horizontal flip: at random in each epoch, or at random in the first one and the other way in every next one."""
     cutout: int | None = None
-    """Side in pixels of a square set to the mean colour, at a random place. None: no cutout."""
+    """Side in pixels of a square at a random place that is set to the mean color. By default no cutout."""
     small_size: int | None = None
-    """Pixels of a side that the images are shrunk to in the first epochs. None: full size from the start."""
+    """Side in pixels to which images are shrunk in the first epochs. By default full size from the start."""
     small_share: float = 0.5
-    """Share of the epochs, rounded, that have images of --augment.small-size."""
+    """Share of the epochs, rounded to whole epochs, that use images of --augment.small-size."""
 
     def __post_init__(self):
-        _require(
-            self.crop_padding is None or self.crop_padding >= 1, "--augment.crop-padding", self.crop_padding, ">= 1"
-        )
-        _require(self.cutout is None or self.cutout >= 1, "--augment.cutout", self.cutout, "at least 1 pixel")
-        _require(self.small_size is None or self.small_size >= 1, "--augment.small-size", self.small_size, "1 or more")
-        _require(0 < self.small_share < 1, "--augment.small-share", self.small_share, "a share in (0, 1)")
+        _require("--augment.crop-padding", self.crop_padding, lambda it: it >= 1, "1 pixel or more")
+        _require("--augment.cutout", self.cutout, lambda it: it >= 1, "1 pixel or more")
+        _require("--augment.small-size", self.small_size, lambda it: it >= 1, "1 pixel or more")
+        _require("--augment.small-share", self.small_share, lambda it: 0 < it < 1, "a share in (0, 1)")
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """SGD with Nesterov momentum, in the form of PyTorch: decay is added to the gradient of the mean loss. Or Muon."""
+    """SGD with Nesterov momentum in PyTorch's form (decay is added to the gradient of the mean loss), or Muon."""
 
     peak_learning_rate: float = 0.1
-    """The schedule's highest rate."""
-    schedule: Literal["triangular", "cosine", "step"] = "triangular"
-    """After the warm-up: linear to 0, cosine to 0, or a tenth after each third of the training."""
+    """Highest rate of the schedule."""
+    schedule: Literal["triangular", "cosine"] = "triangular"
+    """Decay after the warm-up: linear to 0, or along half a cosine to 0."""
     warmup: float = 0.2
-    """Share of the training in which the rate rises linearly to its peak, 0 to 1."""
+    """Share of the training, from 0 to 1, in which the rate rises linearly to its peak."""
     initial_factor: float = 0.2
-    """The rate at the first step of the warm-up, as a share of the peak."""
+    """Rate at the first step of the warm-up, as a share of the peak."""
     momentum: float = 0.9
     """Share of the last update kept."""
     weight_decay: float = 5e-4
-    """L2 penalty's factor on convolution and linear kernels; none on biases and BatchNorm."""
+    """Factor of the L2 penalty on convolution and linear kernels; biases and BatchNorm have none."""
     muon_learning_rate: float | None = None
-    """Peak rate of Muon, which then trains the convolutions; SGD trains the rest. None: SGD trains everything."""
+    """Peak rate of Muon, which then trains the convolutions, and SGD the rest. By default SGD trains everything."""
     muon_weight_decay: float = 0.0
-    """Share of a convolution's kernel that Muon takes off at each step, times its learning rate."""
+    """Share of a convolution's kernel that Muon subtracts at each step, times its learning rate."""
     clip_norm: float | None = None
-    """Largest global norm of the gradients; longer ones are scaled down. None: no clipping."""
+    """Largest global norm of the gradients; larger ones are scaled down. By default no clipping."""
     layer_factor: float = 1.0
-    """Each stage's rate as a share of the next one's, down from the classifier; 0 freezes all but the classifier."""
-    accumulate: int = 1
-    """Parts that a batch's gradient is computed in, one after another, to save memory; BatchNorm sees one part."""
+    """Rate of each stage as a share of the next one's, down from the classifier; 0 freezes all but the classifier."""
 
     def __post_init__(self):
-        _require(self.peak_learning_rate > 0, "--optimizer.peak-learning-rate", self.peak_learning_rate, "above 0")
-        _require(0 <= self.warmup < 1, "--optimizer.warmup", self.warmup, "a share in [0, 1)")
-        _require(0 <= self.initial_factor <= 1, "--optimizer.initial-factor", self.initial_factor, "a share in [0, 1]")
-        _require(0 <= self.momentum < 1, "--optimizer.momentum", self.momentum, "a share in [0, 1)")
-        _require(self.weight_decay >= 0, "--optimizer.weight-decay", self.weight_decay, "0 or more")
-        _require(
-            self.muon_learning_rate is None or self.muon_learning_rate > 0,
-            "--optimizer.muon-learning-rate",
-            self.muon_learning_rate,
-            "above 0",
-        )
-        _require(self.muon_weight_decay >= 0, "--optimizer.muon-weight-decay", self.muon_weight_decay, "0 or more")
-        _require(self.clip_norm is None or self.clip_norm > 0, "--optimizer.clip-norm", self.clip_norm, "above 0")
-        _require(0 <= self.layer_factor <= 1, "--optimizer.layer-factor", self.layer_factor, "a share in [0, 1]")
-        _require(self.accumulate >= 1, "--optimizer.accumulate", self.accumulate, "1 or more")
+        for option, value in (("peak", self.peak_learning_rate), ("muon", self.muon_learning_rate)):
+            _require(f"--optimizer.{option}-learning-rate", value, lambda it: it > 0, "a rate above 0")
+        for option, value in (("weight", self.weight_decay), ("muon-weight", self.muon_weight_decay)):
+            _require(f"--optimizer.{option}-decay", value, lambda it: it >= 0, "0 or more")
+        _require("--optimizer.warmup", self.warmup, lambda it: 0 <= it < 1, "a share in [0, 1)")
+        _require("--optimizer.initial-factor", self.initial_factor, lambda it: 0 <= it <= 1, "a share in [0, 1]")
+        _require("--optimizer.momentum", self.momentum, lambda it: 0 <= it < 1, "a share in [0, 1)")
+        _require("--optimizer.clip-norm", self.clip_norm, lambda it: it > 0, "a norm above 0")
+        _require("--optimizer.layer-factor", self.layer_factor, lambda it: 0 <= it <= 1, "a share in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -152,30 +126,17 @@ class TrainConfig:
     batch_size: int = 128
     """Images in a step, over all devices together."""
     seed: int = 0
-    """Decides the initial weights, the order of the images and their augmentation."""
+    """Seed of the initial weights, the order of the images and their augmentation."""
     label_smoothing: float = 0.0
     """Share of the probability spread evenly over all classes, in [0, 1)."""
     ema_decay: float | None = None
-    """Share of the averaged weights kept at each step; the average is then what is evaluated. None: no average."""
-    steps_per_dispatch: int | None = None
-    """Steps in one call to the device. None: on TPU and GPU 25 to 100, a divisor of the epoch; 1 on CPU."""
-    cpu_devices: int | None = None
-    """Devices that JAX splits a CPU into. None: one per two cores, with at least 32 images each; ignored elsewhere."""
+    """Share of the averaged weights kept at each step; the average is then evaluated. By default no average."""
 
     def __post_init__(self):
-        _require(self.epochs >= 1, "--train.epochs", self.epochs, "1 or more")
-        _require(self.batch_size >= 2, "--train.batch-size", self.batch_size, "2 or more, for BatchNorm")
-        _require(0 <= self.label_smoothing < 1, "--train.label-smoothing", self.label_smoothing, "a share in [0, 1)")
-        _require(self.ema_decay is None or 0 < self.ema_decay < 1, "--train.ema-decay", self.ema_decay, "in (0, 1)")
-        _require(
-            self.steps_per_dispatch is None or self.steps_per_dispatch >= 1,
-            "--train.steps-per-dispatch",
-            self.steps_per_dispatch,
-            "1 or more",
-        )
-        _require(
-            self.cpu_devices is None or self.cpu_devices >= 1, "--train.cpu-devices", self.cpu_devices, "1 or more"
-        )
+        _require("--train.epochs", self.epochs, lambda it: it >= 1, "1 or more")
+        _require("--train.batch-size", self.batch_size, lambda it: it >= 2, "2 or more, for BatchNorm")
+        _require("--train.label-smoothing", self.label_smoothing, lambda it: 0 <= it < 1, "a share in [0, 1)")
+        _require("--train.ema-decay", self.ema_decay, lambda it: 0 < it < 1, "a share in (0, 1)")
 
 
 @dataclass(frozen=True)
@@ -190,22 +151,19 @@ class EvaluateConfig:
     """Test-time augmentation at the end, reported beside the plain figures: mirror; mirror and two diagonal shifts."""
 
     def __post_init__(self):
-        _require(self.every_epochs >= 1, "--evaluate.every-epochs", self.every_epochs, "1 or more")
-        _require(self.batch_size >= 1, "--evaluate.batch-size", self.batch_size, "1 or more")
+        _require("--evaluate.every-epochs", self.every_epochs, lambda it: it >= 1, "1 or more")
+        _require("--evaluate.batch-size", self.batch_size, lambda it: it >= 1, "1 or more")
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Checkpoints, written beside the training at evaluations, at the end, and when the run is interrupted."""
+    """Checkpoints, written while the training goes on, at the end, and when the run is interrupted."""
 
-    keep: int = 2
-    """Latest checkpoints kept."""
     every_epochs: int = 1
     """Epochs between checkpoints."""
 
     def __post_init__(self):
-        _require(self.keep >= 1, "--checkpoint.keep", self.keep, "1 or more")
-        _require(self.every_epochs >= 1, "--checkpoint.every-epochs", self.every_epochs, "1 or more")
+        _require("--checkpoint.every-epochs", self.every_epochs, lambda it: it >= 1, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -220,22 +178,14 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
-    def __post_init__(self):
-        _require(
-            self.train.batch_size % self.optimizer.accumulate == 0,
-            "--optimizer.accumulate",
-            self.optimizer.accumulate,
-            f"a divisor of --train.batch-size {self.train.batch_size}",
-        )
-
     @property
     def small_epochs(self) -> int:
-        """The first epochs, whose images are shrunk."""
+        """Number of the first epochs whose images are shrunk."""
         return 0 if self.augment.small_size is None else round(self.augment.small_share * self.train.epochs)
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """The configuration as nested dictionaries of JSON's types."""
+    """Return the configuration as nested dictionaries of JSON's types."""
     return {
         section.name: {
             key: str(value) if isinstance(value, Path) else value
@@ -245,8 +195,30 @@ def as_dict(config: Config) -> dict[str, Any]:
     }
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """The fields in which two configurations differ, as `section.field: old -> new`."""
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Build the configuration that `as_dict` has written, perhaps in an older version of this package.
+
+    Args:
+        values: fields by section; an absent field has its default.
+
+    Raises:
+        UsageError: a section or field is unknown, or a value is out of its range.
+    """
+    sections = {section.name: type(getattr(Config(), section.name)) for section in dataclasses.fields(Config)}
+    known = {f"{name}.{key.name}" for name, kind in sections.items() for key in dataclasses.fields(kind)}
+    if unknown := {f"{name}.{key}" for name, fields in values.items() for key in fields} - known:
+        raise UsageError(
+            f"the configuration has the unknown fields {', '.join(sorted(unknown))}: it was written by another version "
+            "of resnet-jax; use that version, or start a new run"
+        )
+    fields = {name: dict(values.get(name, {})) for name in sections}
+    if fields["data"].get("dir") is not None:
+        fields["data"]["dir"] = Path(fields["data"]["dir"])
+    return Config(**{name: kind(**fields[name]) for name, kind in sections.items()})
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """List the fields in which two dictionaries of `as_dict` differ, as `section.field: old -> new`."""
     flat_old, flat_new = (
         {f"{section}.{key}": value for section, fields in config.items() for key, value in fields.items()}
         for config in (old, new)
@@ -259,6 +231,6 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
-def _require(holds: bool, option: str, got: object, wanted: str) -> None:
-    if not holds:
-        raise UsageError(f"{option}: got {got}, wanted {wanted}")
+def _require(option: str, value: Any, holds: Callable[[Any], bool], expected: str) -> None:
+    if value is not None and not holds(value):
+        raise UsageError(f"{option}: got {value}, expected {expected}")

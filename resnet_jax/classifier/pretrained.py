@@ -3,49 +3,27 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 from numpy.typing import ArrayLike
 
-from resnet_jax.config import Architecture
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.reading.images import decode_rgb
 from resnet_jax.errors import UserError
-from resnet_jax.models import ARCHITECTURES
-from resnet_jax.models.resnet import ResNet, Stem
+from resnet_jax.models.registry import REGISTRY, Architecture, Network
+from resnet_jax.models.resnet import ResNet
 from resnet_jax.weights import hub
 from resnet_jax.weights.files import read_weights, write_weights
 from resnet_jax.weights.torchvision import Misfit, assign, is_head, to_torchvision, torchvision_shapes
 
 IMAGENET_CLASSES = Path(__file__).parent / "imagenet_classes.txt"
 Source = Mapping[str, ArrayLike] | Path | str
-
-
-@dataclass(frozen=True)
-class Network:
-    """What a member of the family is built from."""
-
-    arch: Architecture
-    num_classes: int = 1000
-    stem: Stem = "imagenet"
-    width: int = 64
-
-    def build(self, *, dtype: DTypeLike = jnp.float32, seed: int = 0) -> ResNet:
-        """Builds it with fresh weights."""
-        return ARCHITECTURES[self.arch](
-            num_classes=self.num_classes, stem=self.stem, width=self.width, dtype=dtype, rngs=nnx.Rngs(seed)
-        )
-
-    def abstract(self, *, dtype: DTypeLike = jnp.float32) -> ResNet:
-        """Builds it without drawing weights, to be filled by `load_torchvision`."""
-        return nnx.eval_shape(partial(self.build, dtype=dtype))
 
 
 @dataclass(frozen=True)
@@ -239,7 +217,7 @@ def _nearest(tensors: Mapping[str, Any]) -> tuple[Network, list[str]] | None:
     if "conv1.weight" not in shapes:
         return None
     found = {}
-    for arch in get_args(Architecture):
+    for arch in REGISTRY:
         network = _sized(arch, tensors)
         try:
             wanted = _shapes(network)

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from resnet_jax.config import Architecture, ModelConfig
+from resnet_jax.config import ModelConfig
 from resnet_jax.errors import UsageError, UserError, at_least, writing
+from resnet_jax.models.registry import Architecture
 
 LARGEST_CIFAR = 64  # pixels; larger images get the 7x7 stem and 1000 classes
 SMALLEST_BATCH = 32  # a device, where the sweep begins

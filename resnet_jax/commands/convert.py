@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 from rich.console import Console
 from rich.table import Table
 
-from resnet_jax.config import Architecture
 from resnet_jax.errors import writing
+from resnet_jax.models.registry import Architecture
 from resnet_jax.models.resnet import ResNet, pool
 
 

@@ -10,8 +10,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from resnet_jax.config import Architecture, DataConfig
+from resnet_jax.config import DataConfig
 from resnet_jax.errors import UsageError
+from resnet_jax.models.registry import Architecture
 
 
 @dataclass(frozen=True)

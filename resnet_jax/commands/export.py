@@ -18,10 +18,10 @@ import numpy as np
 import tyro
 
 from resnet_jax.classifier.pretrained import Preprocessing, load_classifier, save_pretrained
-from resnet_jax.config import Architecture
 from resnet_jax.errors import UsageError, UserError, at_least, writing
 from resnet_jax.exporting.onnx_graph import onnx_graph
 from resnet_jax.exporting.served import Layout, Served, compare
+from resnet_jax.models.registry import Architecture
 from resnet_jax.weights.torchvision import to_torchvision
 
 PLATFORMS = ("cpu", "cuda", "tpu")

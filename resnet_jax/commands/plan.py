@@ -11,8 +11,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from resnet_jax.config import Architecture, Config, ModelConfig
+from resnet_jax.config import Config, ModelConfig
 from resnet_jax.errors import UsageError, at_least
+from resnet_jax.models.registry import Architecture
 from resnet_jax.planning.targets import Target, parse_target
 
 IMAGENET_IMAGES, IMAGENET_CLASSES, IMAGENET_SIZE = 1_281_167, 1000, 224

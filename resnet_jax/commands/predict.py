@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.text import Text
 
-from resnet_jax.config import Architecture
 from resnet_jax.data.reading.folder import list_images
 from resnet_jax.errors import UsageError, UserError
+from resnet_jax.models.registry import Architecture
 
 if TYPE_CHECKING:  # it imports JAX
     from resnet_jax.classifier.predictor import Result

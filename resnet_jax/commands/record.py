@@ -26,7 +26,7 @@ from resnet_jax import errors
 from resnet_jax.config import Config, as_dict
 from resnet_jax.data.source import Dataset
 from resnet_jax.hardware.compilation import keep_compiled
-from resnet_jax.hardware.sharding import make_mesh, replicated, split_cpu
+from resnet_jax.hardware.sharding import make_mesh, replicated
 from resnet_jax.recipe import parse
 from resnet_jax.runs.logbook import environment
 from resnet_jax.training.evaluation import evaluate
@@ -57,7 +57,6 @@ def main() -> None:
     recipe, config, arguments = parse(Arguments)
     console = Console(highlight=False)
     keep_compiled()
-    split_cpu(config.train.batch_size, config.train.cpu_devices)
     mesh, dataset = make_mesh(config.train.batch_size), load_dataset(config.data)
     out = arguments.out or Path(f"record-{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}.json")
     results: list[dict[str, Any]] = []

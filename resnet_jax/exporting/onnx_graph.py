@@ -7,7 +7,8 @@ from jaxtyping import Float
 
 from resnet_jax.models.layers.convolution import Conv
 from resnet_jax.models.layers.norm import BatchNorm
-from resnet_jax.models.resnet import BottleneckBlock, ResNet, ResNetBlock
+from resnet_jax.models.layers.residual import BottleneckBlock, ResNetBlock
+from resnet_jax.models.resnet import ResNet
 from resnet_jax.weights.torchvision import COUNTER, to_torchvision
 
 if TYPE_CHECKING:

@@ -29,9 +29,6 @@ class Work:
     sent_bytes: float
     """What a chip then sends, at least."""
 
-    def times(self, count: int) -> "Work":
-        return Work(*(count * value for value in vars(self).values()))
-
 
 def memory_of(compiled: jax.stages.Compiled) -> int:
     """Bytes on each chip: arguments, outputs and temporaries, without what outputs share with arguments."""

@@ -68,23 +68,18 @@ def make_job(config: Config, images: int | None, image_size: int | None, classes
 
 
 def batch_unit(job: Job, chips: int) -> int:
-    """What a batch is a multiple of: a part of it, of those that are accumulated, divides among the chips.
+    """What a batch is a multiple of, so that it divides among the chips.
 
     Raises:
         UsageError: the job's batch is no multiple of it, or larger than the data set.
     """
-    batch_size, unit = job.config.train.batch_size, chips * job.config.optimizer.accumulate
+    batch_size, unit = job.config.train.batch_size, chips
     if batch_size % unit:
         wanted = f"a multiple of {unit}, for example {max(batch_size // unit, 1) * unit}"
         raise UsageError(f"--batch-size: got {batch_size} for {chips} chips, wanted {wanted}")
     if batch_size > job.images:
         raise UsageError(f"--batch-size: got {batch_size}, wanted at most the {job.images} training images")
     return unit
-
-
-def without_accumulation(job: Job) -> Job:
-    """The same with the gradient of a batch computed in one part."""
-    return replace(job, config=replace(job.config, optimizer=replace(job.config.optimizer, accumulate=1)))
 
 
 def lower(job: Job, batch_size: int, mesh: Mesh | None, images: int) -> jax.stages.Lowered:

@@ -10,7 +10,7 @@ import jax
 from resnet_jax.hardware.compilation import compile_lowered
 from resnet_jax.hardware.compiled import Work, memory_of, tpu_memory, tpu_refusal, work_of
 from resnet_jax.hardware.sharding import make_mesh
-from resnet_jax.planning.job import Job, batch_unit, lower, without_accumulation
+from resnet_jax.planning.job import Job, batch_unit, lower
 from resnet_jax.planning.targets import Target, devices_of
 
 JAX_SHARE = 0.75
@@ -50,14 +50,11 @@ class Compiler:
 
         The data set is cut to one batch for this. Otherwise the compilers count all of it in every step: on GPUs as
         what the gathering reads, on some TPUs as a copy, which a run makes once for its many steps in a dispatch.
-        Compilers count a loop once, so of a batch whose gradient is accumulated, one part is compiled.
         """
-        parts = self.job.config.optimizer.accumulate
-        job = replace(without_accumulation(self.job), image_size=image_size or self.job.image_size)
-        size, chips = batch_size // parts, self.target.count
-        compiled = self._compile(job, size, size)
-        whole = None if self.target.is_tpu else lower(job, size, None, size).cost_analysis()
-        return work_of(compiled, whole["flops"] / chips if whole else 0.0, chips).times(parts)
+        job, chips = replace(self.job, image_size=image_size or self.job.image_size), self.target.count
+        compiled = self._compile(job, batch_size, batch_size)
+        whole = None if self.target.is_tpu else lower(job, batch_size, None, batch_size).cost_analysis()
+        return work_of(compiled, whole["flops"] / chips if whole else 0.0, chips)
 
     def _needs(self, batch_size: int) -> Needs:
         try:

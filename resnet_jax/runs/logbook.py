@@ -18,7 +18,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from resnet_jax.config import Config, as_dict, differences
+from resnet_jax.config import Config, as_dict, differences, from_dict
 from resnet_jax.errors import UsageError, UserError
 
 PACKAGES = ("resnet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
@@ -47,7 +47,7 @@ def open_workdir(workdir: Path, config: Config) -> Iterator[None]:
         path = workdir / "config.json"
         if not path.exists():
             _write_json(path, as_dict(config))
-        elif changed := differences(_read_json(path), as_dict(config)):
+        elif changed := differences(as_dict(from_dict(_read_json(path))), as_dict(config)):
             raise UsageError(
                 f"{workdir} holds a run of another configuration ({'; '.join(changed)}): "
                 "repeat it with its own values to resume, or give another --workdir"

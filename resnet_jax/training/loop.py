@@ -14,7 +14,7 @@ from rich.console import Console
 
 from resnet_jax.config import Config
 from resnet_jax.errors import UserError
-from resnet_jax.hardware.sharding import make_mesh, replicated, split_cpu
+from resnet_jax.hardware.sharding import make_mesh, replicated
 from resnet_jax.runs.checkpoint import Checkpoints
 from resnet_jax.runs.logbook import Logbook, open_workdir, read_summary
 from resnet_jax.training.evaluation import evaluate
@@ -48,7 +48,6 @@ def train(
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     console = console or Console()
-    split_cpu(config.train.batch_size, config.train.cpu_devices)
     mesh = make_mesh(config.train.batch_size)
     with _explained(workdir, config), open_workdir(workdir, config), StopRequest() as stop:
         summary = read_summary(workdir) or _train(config, workdir, mesh, wandb_project, console, stop)
@@ -60,7 +59,7 @@ def _train(
     config: Config, workdir: Path, mesh: Mesh, wandb_project: str | None, console: Console, stop: StopRequest
 ) -> dict[str, Any]:
     run, fresh = assemble(config, load_dataset(config.data), mesh)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best="val" in run.evaluations)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=2, best="val" in run.evaluations)
     display = Display(console, run.program.total_steps, config.train.batch_size)
     state, metrics, seconds = _resume(checkpoints, fresh, mesh, display)
     start, step = time.monotonic() - seconds, int(state.step)
@@ -112,8 +111,7 @@ def _explained(workdir: Path, config: Config) -> Iterator[None]:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(
-            f"out of memory with --train.batch-size {config.train.batch_size}: take a smaller one, or compute it in "
-            f"parts with --optimizer.accumulate {2 * config.optimizer.accumulate}, in a new --workdir"
+            f"out of memory with --train.batch-size {config.train.batch_size}: take a smaller one, in a new --workdir"
         ) from error
 
 

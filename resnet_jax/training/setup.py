@@ -28,7 +28,7 @@ from resnet_jax.data.split import stratified_holdout
 from resnet_jax.errors import UsageError
 from resnet_jax.hardware.compilation import LaidOut
 from resnet_jax.hardware.sharding import place, replicated, sharded
-from resnet_jax.models import ARCHITECTURES
+from resnet_jax.models.registry import Network
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
@@ -114,7 +114,6 @@ def make_program(
         optimizer,
         label_smoothing=config.train.label_smoothing,
         ema_decay=config.train.ema_decay,
-        accumulate=config.optimizer.accumulate,
         frozen_statistics=config.optimizer.layer_factor == 0,
     )
 
@@ -135,7 +134,7 @@ def make_program(
         create_state=start,
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
-        steps_per_dispatch=config.train.steps_per_dispatch or suitable,
+        steps_per_dispatch=suitable,
         total_steps=total_steps,
     )
 
@@ -217,11 +216,8 @@ def make_model(config: Config, num_classes: int) -> ResNet:
     """Draws the network's weights, for the default device where `config` leaves the type open."""
     dtype = config.model.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     try:
-        return ARCHITECTURES[config.model.arch](
-            num_classes=num_classes,
-            stem=config.model.stem,
-            width=config.model.width,
-            zero_init=config.model.zero_init,
+        network = Network(config.model.arch, num_classes, config.model.stem, config.model.width)
+        return network.build(
             recompute=config.model.recompute,
             dtype=jnp.dtype(dtype),
             rngs=nnx.Rngs(config.train.seed),

@@ -1,16 +1,16 @@
 """Trained networks from every kind of source, with their class names and preprocessing."""
 
 import json
-from typing import get_args
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import resnet_jax
 from resnet_jax.classifier.pretrained import Network, Preprocessing, identify, load_classifier
-from resnet_jax.config import Architecture
 from resnet_jax.errors import UserError
+from resnet_jax.models.registry import REGISTRY
 from resnet_jax.weights.files import write_weights
 from resnet_jax.weights.torchvision import to_torchvision, torchvision_shapes
 
@@ -29,10 +29,10 @@ def logits(model) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def tiny() -> resnet_jax.ResNet:
-    return TINY.build(seed=1)
+    return TINY.build(rngs=nnx.Rngs(1))
 
 
-@pytest.mark.parametrize("arch", get_args(Architecture))
+@pytest.mark.parametrize("arch", REGISTRY)
 @pytest.mark.parametrize(("stem", "num_classes"), [("imagenet", 1000), ("cifar", 10)])
 def test_each_member_is_found_by_its_shapes(arch, stem, num_classes):
     network = Network(arch, num_classes, stem, width=64)

@@ -11,7 +11,7 @@ import resnet_jax
 from resnet_jax.classifier.pretrained import Preprocessing, load_classifier
 from resnet_jax.commands.convert import convert
 from resnet_jax.data.source import load_tfds
-from resnet_jax.models import ARCHITECTURES
+from resnet_jax.models.registry import REGISTRY
 from resnet_jax.weights.files import read_weights
 
 pytestmark = pytest.mark.parity
@@ -63,7 +63,7 @@ def test_a_trained_state_dict_returns_bit_for_bit_with_its_counters(trained):
     assert all(returned[k].dtype == v.dtype and returned[k].tobytes() == v.tobytes() for k, v in state.items())
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", REGISTRY)
 def test_torchvision_loads_the_file_of_every_member_strictly(arch, tmp_path):
     reference = torchvision.models.get_model(arch, num_classes=7)
     drawn = draw.draw_weights({key: tuple(tensor.shape) for key, tensor in reference.state_dict().items()})

@@ -42,21 +42,36 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros(channels))
         self.var = nnx.BatchStat(jnp.ones(channels))
         self.num_batches_tracked = 0
+        self.use_running_average = True  # the name by which NNX's own train() and eval() find it
         self.momentum = momentum
         self.epsilon = epsilon
         self.group_size = group_size
         self.dtype = dtype
 
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """Set the mode of the copy that `nnx.view` makes.
+
+        Args:
+            use_running_average: normalize by the running statistics, as in evaluation.
+        """
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
+
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool
+        self, images: Float[Array, "batch height width channels"], *, train: bool | None = None
     ) -> Float[Array, "batch height width channels"]:
-        """Normalises `images`; with `train`, by their own statistics, which also move the running ones.
+        """Normalize `images`.
+
+        Args:
+            images: maps of any floating-point type.
+            train: normalize by the statistics of `images`, and move the running statistics. By default, as
+                `model.train()` or `model.eval()` has set it; evaluation from the start.
 
         Raises:
-            ValueError: in training, where a channel has a single value (its variance is undefined) or the batch is no
+            ValueError: in training, if a channel has a single value (its variance is undefined) or the batch is not a
                 multiple of `group_size`.
         """
-        if not train:
+        if not (train if train is not None else not self.use_running_average):
             return self._affine(images, self.mean[...], self.var[...])
         batch, height, width, channels = images.shape
         size = self.group_size or batch
