@@ -4,11 +4,11 @@ from .classifier.pretrained import from_pretrained as from_pretrained
 from .classifier.pretrained import load_classifier as load_classifier
 from .classifier.pretrained import load_torchvision as load_torchvision
 from .classifier.pretrained import save_pretrained as save_pretrained
+from .models.interface import Features as Features
 from .models.layers.convolution import Conv as Conv
 from .models.layers.norm import BatchNorm as BatchNorm
 from .models.layers.residual import BottleneckBlock as BottleneckBlock
 from .models.layers.residual import ResNetBlock as ResNetBlock
-from .models.resnet import Features as Features
 from .models.resnet import ResNet as ResNet
 from .models.resnet import ResNet18 as ResNet18
 from .models.resnet import ResNet34 as ResNet34

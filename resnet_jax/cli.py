@@ -1,36 +1,61 @@
-"""The command `resnet-jax`: one subcommand for each file of `resnet_jax.commands`."""
+"""The command `resnet-jax`: a table of subcommands, each a module of `resnet_jax.commands`."""
 
-from collections.abc import Callable
+import sys
+from importlib import import_module
 
 import absl.logging
 import tyro
 
-from resnet_jax.commands.benchmark import benchmark
-from resnet_jax.commands.convert import convert
-from resnet_jax.commands.doctor import doctor
-from resnet_jax.commands.evaluate import evaluate
-from resnet_jax.commands.export import export
-from resnet_jax.commands.plan import plan
-from resnet_jax.commands.predict import predict
-from resnet_jax.commands.show import show
-from resnet_jax.errors import run
-from resnet_jax.hardware.compilation import keep_compiled
+from resnet_jax.errors import UsageError, run
+from resnet_jax.hardware.compilation_cache import keep_compiled
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "predict": predict,
-    "evaluate": evaluate,
-    "convert": convert,
-    "export": export,
-    "show": show,
-    "benchmark": benchmark,
-    "plan": plan,
-    "doctor": doctor,
+COMMANDS = {
+    "predict": "classify images",
+    "evaluate": "measure accuracy, loss and calibration on a whole split",
+    "convert": "write weights as .pth, .safetensors or a folder",
+    "export": "write a network for other programs: ONNX, StableHLO, safetensors",
+    "show": "compare runs: curves, figures, differences",
+    "benchmark": "measure training and inference speed on this machine",
+    "record": "time whole trainings of a recipe, as speed records are timed",
+    "plan": "compile for a machine that is not here: does it fit, how fast at most",
+    "doctor": "check devices, versions, caches and disks",
 }
+USAGE = "usage: resnet-jax COMMAND ..."
 
 
 def main() -> None:
-    """Runs the command line."""
-    description = "Trained ResNets: predict, evaluate, convert, export, compare. To train one: python train.py --help"
+    """Run the command line."""
+    run(lambda: call(sys.argv[1:]))
+
+
+def call(words: list[str]) -> None:
+    """Run one command.
+
+    Args:
+        words: of the command line, from the command's name on.
+
+    Raises:
+        UsageError: there is no such command.
+    """
+    name, *rest = words or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+        return
+    if name not in COMMANDS:
+        raise UsageError(f"got the command {name!r}, expected one of {', '.join(COMMANDS)}; see resnet-jax --help")
+    command = getattr(import_module(f"resnet_jax.commands.{name}"), name)
     absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of what it does not need
     keep_compiled()
-    run(lambda: tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="resnet-jax", description=description))
+    if name == "record":  # its options are those of a recipe
+        command(rest)
+    else:
+        tyro.cli(command, prog=f"resnet-jax {name}", args=rest)
+
+
+def overview() -> str:
+    """Return what `resnet-jax --help` prints."""
+    rows = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
+    return (
+        f"{USAGE}\n\nTo use trained networks; to train one: python train.py --help\n\n{rows}\n\n"
+        "resnet-jax COMMAND --help shows its options with an example."
+    )

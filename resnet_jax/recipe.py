@@ -14,29 +14,33 @@ from resnet_jax.errors import UsageError, UserError
 
 Arguments = TypeVar("Arguments", bound=Config)
 CONFIGS = Path(__file__).parent.parent / "configs"
-"""Those of the checkout; an installed package comes without."""
+"""Recipes of the checkout; an installed package does not include them."""
 
 
-def parse(arguments: type[Arguments]) -> tuple[Path, Config, Arguments]:
-    """Parses the command line: `--config PATH`, the recipe to start from, and fields as `--section.field value`.
+def parse(
+    arguments: type[Arguments], args: list[str] | None = None, *, prog: str | None = None
+) -> tuple[Path, Config, Arguments]:
+    """Parse a command line: `--config PATH`, the recipe to start from, and fields as `--section.field value`.
 
     Args:
         arguments: a subclass of `Config`, whose further fields are options of their own.
+        args: the words of the command line; those of this process by default.
+        prog: name of the program in its help.
 
     Returns:
         The recipe's path (configs/digits.py by default), the configuration, and all arguments.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", type=Path, default=CONFIGS / "digits.py")
-    known, rest = parser.parse_known_args()
+    known, rest = parser.parse_known_args(args)
     config = load_config(known.config)
     sections = {name: getattr(config, name) for name in Config.__dataclass_fields__}
-    parsed = tyro.cli(arguments, default=arguments(**sections), args=rest)
+    parsed = tyro.cli(arguments, default=arguments(**sections), args=rest, prog=prog)
     return known.config, Config(**{name: getattr(parsed, name) for name in sections}), parsed
 
 
 def load_config(path: Path) -> Config:
-    """Runs `get_config()` of a recipe.
+    """Run `get_config()` of a recipe.
 
     Raises:
         UsageError: there is no such file, no such function in it, or it fails.
@@ -47,7 +51,7 @@ def load_config(path: Path) -> Config:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent))  # a recipe may be a diff over its neighbour
+    sys.path.insert(0, str(path.parent))  # a recipe may be a diff over its neighbor
     try:
         spec.loader.exec_module(module)
         config = module.get_config() if hasattr(module, "get_config") else None
@@ -63,7 +67,7 @@ def load_config(path: Path) -> Config:
 
 
 def _place(error: Exception, recipe: Path) -> str:
-    """The file and line that an error comes from, in the recipe or its neighbours."""
+    """Return the file and line that an error comes from, in the recipe or its neighbors."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)

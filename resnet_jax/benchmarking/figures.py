@@ -26,12 +26,12 @@ def figures_of(workload: Workload, timings: Mapping[str, Timing]) -> dict[str, A
         "parameters": workload.parameters,
         "image_size": workload.run.dataset.train.images.shape[1],
         "batch_size": batch_size,
-        "dtype": workload.dtype,
+        "dtype": config.model.dtype,
         "device_kind": device.device_kind,
         "devices": workload.mesh.size,
         "jax_version": jax.__version__,
         "repeats": len(timings["train"].seconds),
-        "steps_per_dispatch": workload.run.program.steps_per_dispatch,
+        "steps_per_call": workload.run.program.steps_per_call,
         "multiply_adds_per_image": macs,
         "activations_per_image": workload.cost.activations,
         "bfloat16_peak_flops_per_second": None if chip is None else chip.bfloat16_flops * workload.mesh.size,
@@ -46,7 +46,7 @@ def figures_of(workload: Workload, timings: Mapping[str, Timing]) -> dict[str, A
     return figures | {
         **{f"{name}_compile_seconds": seconds for name, seconds in workload.compile_seconds.items()},
         "waiting_for_data_share": median(waiting),
-        "outside_step_share": median(1 - step / whole for step, whole in steps),
+        "outside_step_share": max(median(1 - step / whole for step, whole in steps), 0.0),  # two clocks can disagree
         "step_memory_bytes": memory_of(workload.train_program),
         "peak_memory_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
     }

@@ -12,18 +12,16 @@ class TorchPeer:
     """Forward pass and training step of torchvision's network, channels last; on a GPU compiled by `torch.compile`.
 
     Args:
-        network: architecture, stem and width.
+        network: architecture, stem, width and type of the computation; with "bfloat16" in autocast, whose weights stay
+            float32 as ours do.
         num_classes: size of the logits.
         batch_size, image_size: of the random batch.
-        dtype: "bfloat16" computes in autocast, the weights stay float32, as ours do.
         device: "cpu" or "gpu", JAX's name of it.
 
     The caller has asked `check`.
     """
 
-    def __init__(
-        self, network: ModelConfig, *, num_classes: int, batch_size: int, image_size: int, dtype: str, device: str
-    ):
+    def __init__(self, network: ModelConfig, *, num_classes: int, batch_size: int, image_size: int, device: str):
         import torch
 
         self.version, self.threads = torch.__version__, torch.get_num_threads()
@@ -35,7 +33,7 @@ class TorchPeer:
         images = torch.randn(batch_size, 3, image_size, image_size, generator=generator)
         self._images = images.to(self._device, memory_format=torch.channels_last)
         self._labels = torch.randint(num_classes, (batch_size,), generator=generator).to(self._device)
-        self._autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=dtype == "bfloat16")
+        self._autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=network.dtype == "bfloat16")
         groups = [
             {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
             {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},

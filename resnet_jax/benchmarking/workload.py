@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -13,16 +13,19 @@ from flax import nnx
 from resnet_jax.benchmarking.measure import Work
 from resnet_jax.config import AugmentConfig, Config, ModelConfig, TrainConfig
 from resnet_jax.data.source import Dataset, Split
-from resnet_jax.hardware.compilation import LaidOut, compile_lowered, compiler_options
+from resnet_jax.hardware.compilation import CompiledStep, compile_lowered, compiler_options
 from resnet_jax.hardware.flops import Cost, cost_of
-from resnet_jax.hardware.sharding import make_mesh, place, replicated, sharded
+from resnet_jax.hardware.sharding import make_mesh, settle, sharded
+from resnet_jax.training.loop import advance, zero_metrics
 from resnet_jax.training.metrics import TrainMetrics
-from resnet_jax.training.setup import assemble, make_model
+from resnet_jax.training.model import make_model
+from resnet_jax.training.setup import assemble, resolve
 from resnet_jax.training.step import Batch
 
 IMAGES = 50_000  # as in CIFAR-10
-DATA_BYTES = 2**29  # fewer images where they are large
+DATA_BYTES = 2**29  # with large images, fewer of them
 AUGMENTATION = AugmentConfig(crop_padding=4, flip="random")
+ENDLESS = 2**31 - 1
 
 
 class Workload:
@@ -30,24 +33,23 @@ class Workload:
 
     Args:
         network: architecture, stem, width and type of the computation.
-        num_classes: of the random labels.
+        num_classes: number of classes of the random labels.
         batch_size: images in a step, over all devices.
-        image_size: pixels.
+        image_size: height and width in pixels.
 
     Raises:
-        UsageError: the batch does not divide evenly among the devices, or the network has no such width.
+        UsageError: the batch does not divide evenly among the devices, or the network does not exist in this width.
     """
 
     def __init__(self, network: ModelConfig, *, num_classes: int, batch_size: int, image_size: int):
-        self.config = config = Config(model=network, train=TrainConfig(batch_size=batch_size), augment=AUGMENTATION)
+        config = Config(model=network, train=TrainConfig(batch_size=batch_size), augment=AUGMENTATION)
+        self.config = resolve(config, jax.default_backend())
         self.mesh = make_mesh(batch_size)
         steps = max(min(IMAGES, DATA_BYTES // (3 * image_size**2)) // batch_size, 1)
-        count = (steps if steps < 50 else steps // 50 * 50) * batch_size  # whole dispatches only: one program
-        self.run, self._state = assemble(config, random_dataset(count, image_size, num_classes, batch_size), self.mesh)
-        model = nnx.eval_shape(partial(make_model, config, num_classes))
-        self.dtype = jnp.dtype(model.conv1.dtype).name
-        self._graphdef = nnx.graphdef(model)
-        self._indices = place(self.run.order(0)[0], sharded(self.mesh))
+        count = (steps if steps < 50 else steps // 50 * 50) * batch_size  # whole calls only: one program
+        dataset = random_dataset(count, image_size, num_classes, batch_size)
+        self.run, self._state = assemble(self.config, dataset, self.mesh)
+        self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: make_model(self.config, num_classes)))
         self.compile_seconds: dict[str, float] = {}
 
     @property
@@ -56,20 +58,20 @@ class Workload:
 
     @cached_property
     def cost(self) -> Cost:
-        """Of the forward pass of one image."""
+        """Cost of the forward pass of one image."""
         image = jax.ShapeDtypeStruct((1, *self.run.dataset.train.images.shape[1:]), jnp.float32)
         return cost_of(self._forward, self._state.params, self._state.batch_stats, image)
 
     @cached_property
     def forward(self) -> Work:
-        """Normalised images to logits, in evaluation mode."""
+        """Normalized images to logits, in evaluation mode."""
         weights = jax.tree.map(jnp.copy, (self._state.params, self._state.batch_stats))
         forward = self._compiled("forward", jax.jit(self._forward), *weights, self._batch.images)
         return repeated(lambda: forward(*weights, self._batch.images))
 
     @cached_property
     def train(self) -> Work:
-        """The training step on one batch that lies on the devices."""
+        """Training step on one batch that is on the devices."""
         state, _ = jax.tree.map(jnp.copy, self._state), self.train_program
 
         def step() -> TrainMetrics:
@@ -81,24 +83,24 @@ class Workload:
 
     @cached_property
     def train_program(self) -> Any:
-        """The compiled training step."""
+        """Compiled training step."""
         start = time.perf_counter()
-        program = self._train_step.compiled(self._state, self._batch)
+        program = self._train_step.program(self._state, self._batch)
         self.compile_seconds["train"] = time.perf_counter() - start
         return program
 
     @cached_property
-    def _train_step(self) -> LaidOut:
-        return LaidOut(self.run.program.train_step)
+    def _train_step(self) -> CompiledStep:
+        return CompiledStep(self.run.program.train_step)
 
     @cached_property
     def input(self) -> Work:
-        """A batch taken from the data set, augmented and normalised, alone."""
+        """Batch taken from the data set, augmented and normalized, alone."""
         return repeated(lambda: self._make_batch(*self._input_arguments))
 
     @cached_property
     def end_to_end(self) -> "EndToEnd":
-        """Whole training, as the loop does it."""
+        """Whole training, by the loop that trains."""
         return EndToEnd(self)
 
     def _forward(self, params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
@@ -109,9 +111,10 @@ class Workload:
         function = jax.jit(self.run.program.make_batch, out_shardings=sharded(self.mesh))
         return self._compiled("input", function, *self._input_arguments)
 
-    @property
+    @cached_property
     def _input_arguments(self) -> tuple:
-        return self.run.train_data, self._indices, self._state.key, self._state.step
+        row = jax.device_put(jax.tree.map(lambda leaf: leaf[0], self.run.feed.take(0, 1)), sharded(self.mesh))
+        return self.run.feed.data, row, self._state.key, self._state.step
 
     @cached_property
     def _batch(self) -> Batch:
@@ -126,39 +129,30 @@ class Workload:
 
 
 class EndToEnd:
-    """Draws the order, places it, dispatches and fetches the metrics, as `resnet_jax.training.loop` does."""
+    """Steps of `resnet_jax.training.loop.advance`, whose metrics are fetched after each call as in a training run."""
 
     def __init__(self, workload: Workload):
-        self._run = workload.run
-        self._state = jax.tree.map(jnp.copy, workload._state)
-        self._metrics = jax.device_put(TrainMetrics.zero(), replicated(workload.mesh))
-        self._step = 0
+        run, state = workload.run, jax.tree.map(jnp.copy, workload._state)
+        self._calls = advance(run, state, zero_metrics(run.mesh), 0, ENDLESS)
         self.waiting_shares: list[float] = []
-        """Share of the time spent waiting for the order of the images, of each call."""
+        """Share of the time spent waiting for the feed, of each call of this object."""
 
     def __call__(self, steps: int) -> int:
-        first, start, waited = self._step, time.perf_counter(), 0.0
-        while self._step < first + steps:
-            epoch, offset = divmod(self._step, self._run.program.steps_per_epoch)
-            asked = time.perf_counter()
-            order = self._run.order(epoch)[offset : offset + self._run.program.steps_per_dispatch]
-            waited += time.perf_counter() - asked
-            self._state, self._metrics = self._run.dispatch(self._state, self._metrics, order, epoch)
-            jax.device_get(self._metrics)
-            self._step += len(order)
+        start, waited, taken = time.perf_counter(), 0.0, 0
+        while taken < steps:
+            call = next(self._calls)
+            jax.device_get(call.metrics)
+            waited, taken = waited + call.waited, taken + call.steps
         self.waiting_shares.append(waited / (time.perf_counter() - start))
-        return self._step - first
+        return taken
 
 
 def repeated(step: Callable[[], Any]) -> Work:
-    """Calls `step` again and again, and waits for the last result, on a CPU for each."""
-    each = jax.default_backend() == "cpu"  # queued steps of several CPU devices can deadlock in a collective
+    """Make work of calling `step` again and again, and waiting for the last result."""
 
     def work(steps: int) -> int:
         for _ in range(steps):
-            result = step()
-            if each:
-                jax.block_until_ready(result)
+            result = settle(step())
         jax.block_until_ready(result)
         return steps
 
@@ -166,7 +160,7 @@ def repeated(step: Callable[[], Any]) -> Work:
 
 
 def random_dataset(count: int, image_size: int, num_classes: int, test_count: int) -> Dataset:
-    """A data set of random images and labels, of which the first `test_count` are the test split."""
+    """Make a data set of random images and labels, of which the first `test_count` are the test split."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, image_size, image_size, 3), np.uint8)
     labels = rng.integers(0, num_classes, count, np.int32)

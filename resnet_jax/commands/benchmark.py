@@ -66,7 +66,7 @@ def benchmark(
         with writing(profile, "give another --profile"):
             profile.mkdir(parents=True, exist_ok=True)
     with _explained(), Console(stderr=True).status("starting") as status:
-        _prepare_jax(batch_size, against)
+        _prepare_jax(against)
         network = ModelConfig(arch, "cifar" if image_size <= LARGEST_CIFAR else "imagenet", width, dtype=dtype)
         figures = _figures(network, image_size, batch_size, repeats, against, profile, status.update)
     if csv is not None:
@@ -92,15 +92,12 @@ def _explained() -> Iterator[None]:
         raise UserError("out of memory: take a smaller --batch-size, --image-size or --width") from error
 
 
-def _prepare_jax(batch_size: int | str, against: str | None) -> None:
+def _prepare_jax(against: str | None) -> None:
     import jax
-
-    from resnet_jax.hardware.sharding import split_cpu
 
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured as well
     if against is not None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take 75% of the GPU's memory
-    split_cpu(batch_size if isinstance(batch_size, int) else SMALLEST_BATCH * (os.cpu_count() or 1), None)
 
 
 def _figures(
@@ -136,7 +133,7 @@ def _figures(
     workload = Workload(network, batch_size=chosen, **shape)
     works = {name: getattr(workload, name) for name in ("forward", "train", "input", "end_to_end")}
     if against is not None:
-        peer = torch_peer.TorchPeer(network, batch_size=chosen, **shape, dtype=workload.dtype, device=device)
+        peer = torch_peer.TorchPeer(workload.config.model, batch_size=chosen, **shape, device=device)
         works |= {"torch_forward": peer.forward, "torch_train": peer.train}
     say(f"measuring {', '.join(works)}: {repeats} times each")
     timings = measure(works, repeats)

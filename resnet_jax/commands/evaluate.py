@@ -51,9 +51,7 @@ def evaluate(
         json: print one JSON object and nothing else.
     """
     from resnet_jax.classifier.pretrained import load_classifier
-    from resnet_jax.hardware.sharding import split_cpu
 
-    split_cpu(batch_size, None)
     classifier = load_classifier(model, arch=arch)
     figures = {"model": model} | _figures(classifier, data, tta, batch_size)
     if json:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # it imports JAX
     from resnet_jax.classifier.predictor import Result
 
 OVERLAY = ".gradcam.png"  # what --explain adds to the name of an image
-IMAGES_PER_DEVICE = 4  # at least, where a CPU is split
 
 
 def predict(
@@ -69,12 +68,10 @@ def predict(
     paths = find_images(images)
     overlays = _overlays(paths, explain_dir) if explain or explain_dir else {}
 
-    from resnet_jax.classifier.predictor import CORES, classify
+    from resnet_jax.classifier.predictor import classify
     from resnet_jax.classifier.pretrained import load_classifier
-    from resnet_jax.hardware.sharding import split_cpu
 
     size = min(batch_size, 1 << (len(paths) - 1).bit_length())  # powers of 2: few programs to compile, and cached ones
-    split_cpu(size, max(min(CORES, size // IMAGES_PER_DEVICE), 1))
     results = classify(load_classifier(model, arch=arch), paths, batch_size=size, top_k=top_k, overlays=overlays)
     write = _write_json if json else _csv_writer() if csv else _table_writer(paths)
     if _write_all(results, len(paths), write):

@@ -1,24 +1,80 @@
-"""Augmentation of image batches on the device: pure, jittable, one random key each."""
+"""Augmentation of image batches on the device, inside the compiled step."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, Num, UInt8
 
 Images = UInt8[Array, "batch height width channels"]
+AnyImages = Num[Array, "batch _ _ channels"]
+SoftLabels = Float[Array, "batch classes"]
+Augmentation = Callable[[Key[Array, ""], AnyImages, SoftLabels], tuple[AnyImages, SoftLabels]]
+
+
+def make_augmentations(
+    *,
+    crop_padding: int | None,
+    flip: Literal["none", "random", "alternating"],
+    cutout: int | None,
+    small_size: int | None,
+    mean: Float[np.ndarray, " 3"],
+    std: Float[np.ndarray, " 3"],
+) -> tuple[Augmentation, ...]:
+    """Make the functions that turn uint8 images into training input, in their order.
+
+    The alternating flip is not among them, since it depends on an image's place in the data set: see
+    `alternating_mirror`.
+
+    Args:
+        crop_padding: pixels of `random_crop`; None for no crop.
+        flip: "random" for `random_flip`.
+        cutout: pixels of `cutout`; None for none.
+        small_size: pixels of `shrink`; None for full size.
+        mean, std: of `normalize`.
+    """
+    found: list[Augmentation] = []
+    if crop_padding is not None:
+        found.append(_of_images(partial(random_crop, padding=crop_padding)))
+    if flip == "random":
+        found.append(_of_images(random_flip))
+    found.append(_of_images(lambda key, images: normalize(images, mean, std)))
+    if cutout is not None:
+        found.append(_of_images(partial(cut_out, size=cutout)))
+    if small_size is not None:
+        found.append(_of_images(lambda key, images: shrink(images, small_size)))
+    return tuple(found)
+
+
+def _of_images(function: Callable[..., AnyImages]) -> Augmentation:
+    """Make an augmentation of a function of key and images, which leaves the labels as they are."""
+    return lambda key, images, soft_labels: (function(key, images), soft_labels)
+
+
+def augment(
+    augmentations: tuple[Augmentation, ...], key: Key[Array, ""], images: Images, soft_labels: SoftLabels
+) -> tuple[AnyImages, SoftLabels]:
+    """Apply augmentations one after another, each with a key of its own."""
+    augmented: AnyImages = images
+    for number, augmentation in enumerate(augmentations):
+        augmented, soft_labels = augmentation(jax.random.fold_in(key, number), augmented, soft_labels)
+    return augmented, soft_labels
 
 
 def random_crop(key: Key[Array, ""], images: Images, padding: int) -> Images:
-    """Shifts each image by up to `padding` pixels in both directions, reflecting the edges.
+    """Shift each image by up to `padding` pixels in both directions, reflecting the edges.
 
-    The same as reflect-padding by `padding` and cropping at random back to size.
+    This is the same as reflect-padding by `padding` and cropping at random back to size.
     """
     rows, columns = jax.random.randint(key, (2, len(images)), -padding, padding + 1)
     return _shift(images, rows, columns)
 
 
 def shift(images: Images, by: int) -> Images:
-    """Shifts all images by `by` pixels down and right, reflecting the edges."""
+    """Shift all images by `by` pixels down and right, reflecting the edges."""
     if by == 0:
         return images
     every = jnp.full(len(images), -by)
@@ -33,62 +89,61 @@ def _shift(images: Images, rows: Int[Array, " batch"], columns: Int[Array, " bat
 
 
 def _reflect(index: Int[Array, "..."], size: int) -> Int[Array, "..."]:
-    """Folds indices into 0..size-1, the edge pixel not repeated: -1 -> 1, size -> size - 2."""
+    """Fold indices into 0..size-1, without repeating the edge pixel: -1 -> 1, size -> size - 2."""
     period = max(2 * (size - 1), 1)
     index = index % period
     return jnp.minimum(index, period - index)
 
 
 def flip(images: Images, where: Bool[Array, " batch"]) -> Images:
-    """Mirrors the images at which `where` is True, left to right."""
+    """Mirror the images at which `where` is True, left to right."""
     return jnp.where(where[:, None, None, None], images[:, :, ::-1], images)
 
 
 def random_flip(key: Key[Array, ""], images: Images) -> Images:
-    """Mirrors each image with probability 1/2."""
+    """Mirror each image with probability 1/2."""
     return flip(images, jax.random.bernoulli(key, shape=(len(images),)))
 
 
-def alternating_flip(
-    key: Key[Array, ""], images: Images, indices: Int[Array, " batch"], epoch: Int[Array, ""], count: int
-) -> Images:
-    """Mirrors a random half of the data set in even epochs, and the other half in odd ones.
+def alternating_mirror(
+    key: Key[Array, ""], indices: Int[Array, " batch"], epoch: Int[Array, ""], count: int
+) -> Bool[Array, " batch"]:
+    """Tell which images to mirror: a random half of the data set in even epochs, the other half in odd ones.
 
-    Two epochs in a row thus see every image both ways (Jordan 2024, arXiv:2404.00498, section 3.6).
+    Two epochs in a row thus show every image both ways (Jordan 2024, arXiv:2404.00498, section 3.6).
 
     Args:
         key: the same in every epoch.
-        images: the images at `indices` of the data set.
+        indices: places of the images in the data set.
         epoch: from 0.
         count: images in the data set.
     """
-    first = jax.random.bernoulli(key, shape=(count,))[indices]
-    return flip(images, first ^ (epoch % 2 == 1))
+    return jax.random.bernoulli(key, shape=(count,))[indices] ^ (epoch % 2 == 1)
 
 
-def cutout(
+def cut_out(
     key: Key[Array, ""], images: Float[Array, "batch height width channels"], size: int
 ) -> Float[Array, "batch height width channels"]:
-    """Sets a square of `size` pixels to 0 in each image (DeVries and Taylor 2017).
+    """Set a square of `size` pixels to 0 in each image (cutout; DeVries and Taylor 2017, arXiv:1708.04552).
 
-    Its centre is uniform over the pixels, so it may reach over the edge. On normalised images 0 is the mean colour.
+    Its center is uniform over the pixels, so it may reach over the edge. In normalized images 0 is the mean color.
     """
     height, width = images.shape[1:3]
     rows, columns = jax.random.randint(key, (2, len(images), 1), 0, jnp.array([[[height]], [[width]]]))
     low, high = size // 2, size - size // 2
 
-    def inside(positions: Array, centre: Array) -> Array:
-        return (positions >= centre - low) & (positions < centre + high)
+    def inside(positions: Array, center: Array) -> Array:
+        return (positions >= center - low) & (positions < center + high)
 
     square = inside(jnp.arange(height), rows)[:, :, None] & inside(jnp.arange(width), columns)[:, None, :]
     return jnp.where(square[..., None], 0, images)
 
 
 def shrink(images: Float[Array, "batch height width channels"], size: int) -> Float[Array, "batch size size channels"]:
-    """Shrinks images to `size` pixels a side, each a weighted mean of those around it (a triangle filter).
+    """Shrink images to `size` pixels a side, with a triangle filter.
 
-    Training starts on such images and goes on to full size for speed ("progressive resizing"; Howard 2018, fastai's
-    entry to DAWNBench, https://www.fast.ai/posts/2018-08-10-fastai-diu-imagenet.html).
+    A training that starts on small images and goes on at full size takes less time ("progressive resizing"; Howard
+    2018, https://www.fast.ai/posts/2018-08-10-fastai-diu-imagenet.html).
     """
     shape = (len(images), size, size, images.shape[-1])
     return jax.image.resize(images, shape, "linear", antialias=True)
@@ -97,5 +152,5 @@ def shrink(images: Float[Array, "batch height width channels"], size: int) -> Fl
 def normalize(
     images: Images, mean: Float[Array | np.ndarray, " channels"], std: Float[Array | np.ndarray, " channels"]
 ) -> Float[Array, "batch height width channels"]:
-    """Maps uint8 images to float32 of mean 0 and deviation 1; `mean` and `std` are in units of 0 to 1."""
+    """Map uint8 images to float32 of mean 0 and standard deviation 1; `mean` and `std` are in units of 0 to 1."""
     return (images.astype(jnp.float32) / 255 - mean) / std

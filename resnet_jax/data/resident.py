@@ -1,28 +1,84 @@
-"""The resident pipeline: the data set lies on the devices as uint8, and a batch is a function of (seed, step).
+"""The resident feed: the data set stays on the devices as uint8, and a step takes rows of it by index.
 
-Order, crop, flip, cutout and normalisation run inside the jitted step, so nothing is copied from the host and a run
-resumes without any loader state.
+Nothing but indices is copied from the host while the training runs.
 """
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Int32, Key, UInt8
 
-from resnet_jax.data import augment
+from resnet_jax.data.feed import Examples
+from resnet_jax.hardware.sharding import place, replicated, sharded
 
 
-class Resident(NamedTuple):
-    """A split on the devices, an image to a row.
+class ResidentData(NamedTuple):
+    """A split on the devices, one image a row.
 
-    As `[n, height, width, 3]` a TPU would copy all of it at every dispatch, into tiles that make it 4 times as large.
+    As `[n, height, width, 3]` a TPU would copy all of it in every call, into tiles that make it 4 times as large.
     """
 
     rows: UInt8[Array, "n values"]
     labels: Int32[Array, " n"]
+
+
+class ResidentFeed:
+    """A `Feed` whose images are all on the devices.
+
+    Args:
+        images, labels: the training split.
+        batch_size: images in a step, over all devices.
+        key: decides the order of the images.
+        mesh: the devices, each of which holds the whole split.
+    """
+
+    def __init__(
+        self,
+        images: UInt8[np.ndarray, "n height width 3"],
+        labels: Int32[np.ndarray, " n"],
+        *,
+        batch_size: int,
+        key: Key[Array, ""],
+        mesh: Mesh,
+    ):
+        count = len(labels)
+        self.steps_per_epoch = count // batch_size
+        self.data = ResidentData(*place((images.reshape(count, -1), labels), replicated(mesh)))
+        self._mesh = mesh
+        draw = jax.jit(partial(epoch_order, count=count, batch_size=batch_size))
+        self._order = lru_cache(maxsize=1)(lambda epoch: np.asarray(draw(key, epoch)))
+
+    def take(self, step: int, count: int) -> Int32[Array, "steps batch"]:
+        """Return the indices of the images of `count` steps from `step` on, all of one epoch."""
+        epoch, offset = divmod(step, self.steps_per_epoch)
+        assert offset + count <= self.steps_per_epoch
+        return place(self._order(epoch)[offset : offset + count], sharded(self._mesh, axis=1))
+
+    def state(self) -> dict[str, Any]:
+        """Return nothing: the order is a function of the seed and the step."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Do nothing; see `state`."""
+
+
+def gather(data: ResidentData, indices: Int[Array, " batch"], shape: tuple[int, int, int]) -> Examples:
+    """Take the images at `indices`; `shape` is that of one image, `(height, width, 3)`."""
+    return Examples(data.rows[indices].reshape(-1, *shape), data.labels[indices], indices)
+
+
+def epoch_order(
+    key: Key[Array, ""], epoch: int | Int[Array, ""], count: int, batch_size: int
+) -> Int32[Array, "steps batch"]:
+    """Draw the order of an epoch: rows are batches of indices; images beyond the last full batch are left out."""
+    steps = count // batch_size
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), count)
+    return order[: steps * batch_size].reshape(steps, batch_size).astype(jnp.int32)
 
 
 class EvalBatch(NamedTuple):
@@ -33,59 +89,10 @@ class EvalBatch(NamedTuple):
     mask: Bool[np.ndarray, " batch"]
 
 
-def epoch_order(
-    key: Key[Array, ""], epoch: int | Int[Array, ""], count: int, batch_size: int
-) -> Int32[Array, "steps batch"]:
-    """Draws the order of an epoch: rows are batches of indices; images beyond the last full batch are left out."""
-    steps = count // batch_size
-    order = jax.random.permutation(jax.random.fold_in(key, epoch), count)
-    return order[: steps * batch_size].reshape(steps, batch_size).astype(jnp.int32)
-
-
-def augmented_images(
-    data: Resident,
-    indices: Int[Array, " batch"],
-    key: Key[Array, ""],
-    flip_key: Key[Array, ""],
-    epoch: Int[Array, ""],
-    *,
-    shape: tuple[int, int, int],
-    crop_padding: int | None,
-    flip: Literal["none", "random", "alternating"],
-    cutout: int | None,
-    size: int | None,
-    mean: Float[np.ndarray, " 3"],
-    std: Float[np.ndarray, " 3"],
-) -> Float[Array, "batch out_height out_width 3"]:
-    """Takes the images at `indices`, augments and normalises them.
-
-    Args:
-        key: this step's.
-        flip_key: the run's, for the alternating flip.
-        epoch: from 0.
-        shape: of an image in `data`: height, width, 3.
-        crop_padding, flip, cutout: see `resnet_jax.data.augment`.
-        size: pixels of a side that they are shrunk to; None for their own.
-        mean, std: per channel, in units of 0 to 1.
-    """
-    crop_key, mirror_key, cutout_key = jax.random.split(key, 3)
-    images = data.rows[indices].reshape(-1, *shape)
-    if crop_padding is not None:
-        images = augment.random_crop(crop_key, images, crop_padding)
-    if flip == "random":
-        images = augment.random_flip(mirror_key, images)
-    elif flip == "alternating":
-        images = augment.alternating_flip(flip_key, images, indices, epoch, len(data.labels))
-    floats = augment.normalize(images, mean, std)
-    if cutout is not None:
-        floats = augment.cutout(cutout_key, floats, cutout)
-    return floats if size is None else augment.shrink(floats, size)
-
-
 def eval_batches(
     images: UInt8[np.ndarray, "n height width 3"], labels: Int32[np.ndarray, " n"], batch_size: int
 ) -> Iterator[EvalBatch]:
-    """Cuts a split into batches of one size in which every image counts exactly once."""
+    """Cut a split into batches of one size in which every image counts exactly once."""
     for start in range(0, len(images), batch_size):
         index = np.arange(start, start + batch_size)
         mask = index < len(images)

@@ -1,4 +1,4 @@
-"""How the training step is compiled: with the layouts and libraries that suit the device, and kept between runs."""
+"""How the training step is compiled: with the layouts and libraries that suit the device."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +10,12 @@ from jax.experimental.layout import Format, Layout
 from jax.stages import Compiled, Lowered
 from jaxtyping import PyTree
 
-from resnet_jax.data.reading.cache import cache_dir
+from resnet_jax.hardware.sharding import settle
 
-# On the CPU XLA hands work to YNNPACK. Its dot products and reductions are the faster ones, its convolutions are not:
-# the gradient of a 3x3 kernel, 64 images of 32x32 and 64 channels, takes 129 ms with it and 40 without.
-# And it drops optimization barriers before it fuses operations, which the ones in models/convolution_cpu.py are there
-# to prevent; without the pass that drops them they hold, and the whole step takes five sixths of the time.
+# On the CPU XLA hands work to YNNPACK. Its dot products and reductions are faster than XLA's own, its convolutions are
+# not: the gradient of a 3x3 kernel, 64 images of 32x32 and 64 channels, takes 129 ms with it and 40 without.
+# The pass `cse_barrier_expander` removes optimization barriers before operations are fused, and models/cpu/ prevents
+# fusions by them; without this pass the whole step takes five sixths of the time. See docs/cpu.md.
 CPU_OPTIONS: dict[str, bool | str] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
     "xla_disable_hlo_passes": "cse_barrier_expander",
@@ -24,33 +24,26 @@ CPU_OPTIONS: dict[str, bool | str] = {
 COMPILING = ThreadPoolExecutor(1, "compiling")
 
 
-def keep_compiled() -> None:
-    """Has JAX keep what it compiles in this project's cache, unless its own settings name a folder already.
+class CompiledStep:
+    """A function `step(state, *rest) -> (state, result)`, compiled for the devices on which the state is.
 
-    A second run of the same configuration then starts in half the time.
-    """
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-
-
-class LaidOut:
-    """`step(state, *rest) -> (state, result)`, with the state's arrays in memory as suits the step best.
-
-    A kernel is `[height, width, in, out]` to its reader, but a GPU convolves with `[out, height, width, in]`. A state
-    that stays in the compiler's order is not transposed at every step: compiled for an H100, ResNet-18's step has no
+    The arrays of the state get the memory layouts that the compiler chooses. A kernel is `[height, width, in, out]` to
+    its reader, but a GPU convolves with `[out, height, width, in]`: compiled for an H100, ResNet-18's step has no
     transpose of weights instead of 100; for a v5e, not a copy more.
 
     Args:
-        step: a function that may consume its first argument.
+        step: a pure function; the arrays of its first argument are donated.
     """
 
     def __init__(self, step: Callable):
         self._step = step
         self._programs: dict[Any, Compiled] = {}
+        self._ready: tuple[Compiled, jax.Array] | None = (
+            None  # a program, and the first leaf of a state laid out for it
+        )
 
-    def compiled(self, state: PyTree, *rest: PyTree) -> Compiled:
-        """The program for arguments of these shapes, on the devices of `state`; it takes and returns leaves."""
+    def program(self, state: PyTree, *rest: PyTree) -> Compiled:
+        """Return the program for arguments of these shapes, which takes and returns the leaves of the state."""
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(rest))
         if shapes not in self._programs:
             (platform,) = {device.platform for device in jax.tree.leaves(state)[0].sharding.device_set}
@@ -59,15 +52,17 @@ class LaidOut:
         return self._programs[shapes]
 
     def __call__(self, state: PyTree, *rest: PyTree) -> tuple[PyTree, Any]:
-        program = self.compiled(state, *rest)
+        program = self.program(state, *rest)
         leaves, structure = jax.tree.flatten(state)
-        leaves = [_moved(leaf, to) for leaf, to in zip(leaves, program.input_formats[0][0], strict=True)]
-        new, result = program(leaves, *jax.tree.leaves(rest))
+        if self._ready is None or self._ready[0] is not program or self._ready[1] is not leaves[0]:
+            leaves = [_moved(leaf, to) for leaf, to in zip(leaves, program.input_formats[0][0], strict=True)]
+        new, result = settle(program(leaves, *jax.tree.leaves(rest)))
+        self._ready = program, new[0]
         return jax.tree.unflatten(structure, new), result
 
 
 def lower_step(step: Callable, state: PyTree, *rest: PyTree) -> Lowered:
-    """Lowers `step`, from leaves to leaves of the state, so that compiling chooses their layouts.
+    """Lower `step`, from leaves to leaves of the state, so that the compiler chooses their layouts.
 
     The arguments have shardings, and may be abstract.
     """
@@ -87,13 +82,13 @@ def lower_step(step: Callable, state: PyTree, *rest: PyTree) -> Lowered:
 
 
 def compile_lowered(lowered: Lowered, options: dict[str, bool | str] | None = None) -> Compiled:
-    """Compiles in another thread: Ctrl-C ends this one's waiting at once, and a compilation only after its minutes."""
+    """Compile in another thread, so that Ctrl-C ends the wait at once instead of when the program is compiled."""
     return COMPILING.submit(lowered.compile, compiler_options=options).result()
 
 
 @cache
 def compiler_options(platform: str) -> dict[str, bool | str]:
-    """What programs for a kind of device are best compiled with: on the CPU CPU_OPTIONS, if this XLA has them."""
+    """Return the compiler's options for a kind of device: on the CPU CPU_OPTIONS, if this XLA has them."""
     if platform != "cpu":
         return {}
     try:
@@ -108,5 +103,5 @@ def _moved(leaf: Any, to: Format) -> jax.Array:
 
 
 def _is_key(leaf: jax.Array | jax.ShapeDtypeStruct) -> bool:
-    """Whether it is a key of randomness, which takes no layout."""
+    """Tell whether a leaf is a random key, which has no layout."""
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)

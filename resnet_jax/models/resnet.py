@@ -2,28 +2,21 @@
 
 from functools import partial
 from inspect import Signature, signature
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from resnet_jax.models.interface import Features, Images
 from resnet_jax.models.layers.convolution import Conv
 from resnet_jax.models.layers.linear import make_classifier
 from resnet_jax.models.layers.norm import BatchNorm
 from resnet_jax.models.layers.residual import BottleneckBlock, ResNetBlock
 from resnet_jax.models.registry import Stem
 
-Images = Float[Array, "batch height width 3"]
 STAGES = ("layer1", "layer2", "layer3", "layer4")
-
-
-class Features(NamedTuple):
-    """What a network computes before its classifier."""
-
-    pooled: Float[Array, "batch features"]
-    stages: tuple[Float[Array, "batch height width channels"], ...]
 
 
 class ResNet(nnx.Module):

@@ -12,12 +12,13 @@ from jax import ShapeDtypeStruct
 from jax.sharding import Mesh, Sharding
 
 from resnet_jax.config import Config
-from resnet_jax.data.resident import Resident
 from resnet_jax.errors import UsageError
 from resnet_jax.hardware.compilation import lower_step
 from resnet_jax.hardware.sharding import replicated, sharded
 from resnet_jax.training.metrics import TrainMetrics
-from resnet_jax.training.setup import make_model, make_program
+from resnet_jax.training.model import make_model
+from resnet_jax.training.program import Shapes, make_program
+from resnet_jax.training.setup import resolve
 from resnet_jax.training.step import Batch
 
 DATA_SETS = {  # training images, pixels of a side, classes
@@ -63,8 +64,7 @@ def make_job(config: Config, images: int | None, image_size: int | None, classes
     count, size, class_count = (int(value or 0) for value in found.values())
     if images is None and config.data.val_fraction is not None:
         count -= int(count * config.data.val_fraction)
-    dtype = config.model.dtype or "bfloat16"  # what None is on TPU and GPU
-    return Job(replace(config, model=replace(config.model, dtype=dtype)), count, size, class_count, resident)
+    return Job(resolve(config, "tpu"), count, size, class_count, resident)  # a GPU gets the same choices
 
 
 def batch_unit(job: Job, chips: int) -> int:
@@ -82,28 +82,31 @@ def batch_unit(job: Job, chips: int) -> int:
     return unit
 
 
-def lower(job: Job, batch_size: int, mesh: Mesh | None, images: int) -> jax.stages.Lowered:
+def lower(job: Job, batch_size: int, mesh: Mesh | None, resident_images: int) -> jax.stages.Lowered:
     """Lowers one training step, the function that trains, from shapes alone.
 
     Args:
         batch_size: over all devices together.
         mesh: of the devices; None for one CPU.
-        images: those that lie on the devices, where they do.
+        resident_images: number of images on the devices, for a resident job.
     """
     config = replace(job.config, train=replace(job.config.train, batch_size=batch_size))
     make = partial(make_model, config, job.classes)
     shape = (job.image_size, job.image_size, 3)
-    program = make_program(config, nnx.graphdef(nnx.eval_shape(make)), (job.images, *shape), MEAN, STD)
-    whole, divided, rows = (None,) * 3 if mesh is None else (replicated(mesh), sharded(mesh), sharded(mesh, axis=1))
+    program = make_program(config, nnx.eval_shape(make), Shapes(job.images, shape, job.classes), MEAN, STD)
+    whole, divided, by_row = (None,) * 3 if mesh is None else (replicated(mesh), sharded(mesh), sharded(mesh, axis=1))
     state = _on(whole, jax.eval_shape(lambda: program.create_state(make())))
     step: Any
     rest: tuple
     if job.resident:
-        data = ShapeDtypeStruct((images, math.prod(shape)), "uint8"), ShapeDtypeStruct((images,), "int32")
+        data = (
+            ShapeDtypeStruct((resident_images, math.prod(shape)), "uint8"),
+            ShapeDtypeStruct((resident_images,), "int32"),
+        )
         metrics, order = jax.eval_shape(TrainMetrics.zero), ShapeDtypeStruct((1, batch_size), "int32")
-        step, rest = program.dispatch, (_on(whole, metrics), Resident(*_on(whole, data)), _on(rows, order))
+        step, rest = program.run_steps, (_on(whole, metrics), _on(whole, data), _on(by_row, order))
     else:
-        batch = ShapeDtypeStruct((batch_size, *shape), "float32"), ShapeDtypeStruct((batch_size,), "int32")
+        batch = (ShapeDtypeStruct((batch_size, *each), "float32") for each in (shape, (job.classes,)))
         step, rest = program.train_step, (Batch(*_on(divided, batch)),)
     return jax.jit(step).lower(state, *rest) if mesh is None else lower_step(step, state, *rest)
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from resnet_jax.data.resident import EvalBatch
+from resnet_jax.hardware.sharding import settle
 from resnet_jax.training.metrics import EvalMetrics
 
 
@@ -15,7 +16,7 @@ def evaluate(
     weights: tuple[PyTree, PyTree],
     batches: Sequence[EvalBatch],
 ) -> tuple[EvalMetrics, Float[np.ndarray, "n classes"]]:
-    """Evaluates every image of `batches` once.
+    """Evaluate every image of `batches` once.
 
     Args:
         eval_step: of `make_eval_step`.
@@ -27,9 +28,7 @@ def evaluate(
     """
     metrics, logits = [], []
     for batch in batches:
-        sums, scores = eval_step(*weights, *batch)
-        if jax.default_backend() == "cpu":
-            jax.block_until_ready(scores)  # queued steps of several CPU devices can deadlock in a collective
+        sums, scores = settle(eval_step(*weights, *batch))
         metrics.append(sums)
         logits.append(scores)
     mask = np.concatenate([jax.device_get(batch.mask) for batch in batches])

@@ -1,55 +1,92 @@
 """The training run: the loop, and what happens around it."""
 
-import errno
-import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 from rich.console import Console
 
 from resnet_jax.config import Config
-from resnet_jax.errors import UserError
 from resnet_jax.hardware.sharding import make_mesh, replicated
 from resnet_jax.runs.checkpoint import Checkpoints
 from resnet_jax.runs.logbook import Logbook, open_workdir, read_summary
-from resnet_jax.training.evaluation import evaluate
+from resnet_jax.training.epoch import finish_epoch
+from resnet_jax.training.faults import disk_faults, diverged, memory_faults
 from resnet_jax.training.interrupt import Interrupted, StopRequest
 from resnet_jax.training.metrics import NEVER, TrainMetrics
 from resnet_jax.training.progress import Display
 from resnet_jax.training.setup import Run, assemble, load_dataset
 from resnet_jax.training.state import TrainState
-from resnet_jax.training.summary import figures_of, print_summary, summarize
+from resnet_jax.training.summary import print_summary, summarize
 
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
+
+class Call(NamedTuple):
+    """What one call to the devices has done; its arrays may still be computed."""
+
+    state: TrainState
+    metrics: TrainMetrics
+    """Sums since the start of the epoch."""
+    step: int
+    """Completed steps of the run."""
+    steps: int
+    """Steps of this call."""
+    epoch: int
+    started: float
+    """Time of `time.perf_counter`."""
+    waited: float
+    """Seconds spent waiting for the feed."""
+    first: bool
+    """Whether this was the first call of its kind, which includes the compilation."""
+
+
+def advance(run: Run, state: TrainState, metrics: TrainMetrics, step: int, end: int) -> Iterator[Call]:
+    """Train from `step` to `end`: the one loop, for training, timing and recording.
+
+    State and metrics of a call are consumed by the next one.
+    """
+    kinds: set[tuple[bool, int]] = set()
+    while step < end:
+        epoch, offset = divmod(step, run.program.steps_per_epoch)
+        count = min(run.program.steps_per_call, run.program.steps_per_epoch - offset, end - step)
+        small = epoch < run.config.small_epochs
+        started = time.perf_counter()
+        taken = run.feed.take(step, count)
+        waited = time.perf_counter() - started
+        if offset == 0:
+            metrics = zero_metrics(run.mesh)
+        state, metrics = (run.small_steps if small else run.steps)(state, metrics, run.feed.data, taken)
+        step += count
+        yield Call(state, metrics, step, count, epoch, started, waited, first=(small, count) not in kinds)
+        kinds.add((small, count))
 
 
 def train(
     config: Config, workdir: Path, *, wandb_project: str | None = None, console: Console | None = None
 ) -> dict[str, Any]:
-    """Trains, evaluates and reports one run, or resumes the one in `workdir`.
+    """Train, evaluate and report one run, or resume the one in `workdir`.
 
     Args:
         config: the whole configuration.
-        workdir: the run folder; holds nothing yet, or a run of the same configuration.
+        workdir: the run folder; empty, or with a run of the same configuration.
         wandb_project: Weights & Biases project to log to as well.
-        console: where progress goes; standard output by default.
+        console: where progress is shown; standard output by default.
 
     Returns:
         The content of `summary.json`.
 
     Raises:
-        UsageError: the configuration is wrong, or not that of the run in `workdir`.
-        UserError: data, disk or devices do not allow it, or the loss is no longer finite.
+        UsageError: the configuration is wrong, or differs from that of the run in `workdir`.
+        UserError: data, disk or devices do not allow the run, or the loss is no longer finite.
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     console = console or Console()
     mesh = make_mesh(config.train.batch_size)
-    with _explained(workdir, config), open_workdir(workdir, config), StopRequest() as stop:
+    with disk_faults(workdir), open_workdir(workdir, config), StopRequest() as stop:
         summary = read_summary(workdir) or _train(config, workdir, mesh, wandb_project, console, stop)
     print_summary(console, summary, workdir)
     return summary
@@ -58,36 +95,34 @@ def train(
 def _train(
     config: Config, workdir: Path, mesh: Mesh, wandb_project: str | None, console: Console, stop: StopRequest
 ) -> dict[str, Any]:
-    run, fresh = assemble(config, load_dataset(config.data), mesh)
+    with memory_faults("choose a smaller --data.image-size, fewer images or a smaller --model.width"):
+        run, fresh = assemble(config, load_dataset(config.data), mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2, best="val" in run.evaluations)
     display = Display(console, run.program.total_steps, config.train.batch_size)
-    state, metrics, seconds = _resume(checkpoints, fresh, mesh, display)
-    start, step = time.monotonic() - seconds, int(state.step)
+    state, metrics, seconds = _resume(run, fresh, checkpoints, display)
+    start, step, total = time.monotonic() - seconds, int(state.step), run.program.total_steps
+    smaller_batch = f"--train.batch-size is {config.train.batch_size}; choose a smaller one, in a new --workdir"
     with Logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook:
-        with display:
-            display.say(_describe(run, state, step, mesh, workdir))
-            while step < run.program.total_steps:
-                epoch, offset = divmod(step, run.program.steps_per_epoch)
-                with display.waiting_for_data():
-                    order = run.order(epoch)[offset : offset + run.program.steps_per_dispatch]
-                with display.training(len(order)):
-                    state, metrics = run.dispatch(state, metrics, order, epoch)
-                    sums = jax.device_get(metrics)
-                step += len(order)
-                _check_finite(sums, checkpoints)
-                display.running(epoch, step, sums)
+        with display, memory_faults(smaller_batch):
+            display.say(_describe(run, state, step, workdir))
+            for call in advance(run, state, metrics, step, total):
+                sums = jax.device_get(call.metrics)
+                display.count(call.steps, call.started, call.waited, compiled=call.first)
+                if sums.nonfinite_step != NEVER:
+                    raise diverged(f"the loss of step {sums.nonfinite_step}", checkpoints)
+                display.running(call.epoch, call.step, sums)
 
-                epoch_ends, score = step % run.program.steps_per_epoch == 0, None
+                epoch_ends, score = call.step % run.program.steps_per_epoch == 0, None
                 if epoch_ends:
-                    score = _finish_epoch(run, state, sums, step, config, logbook, display, checkpoints)
-                    metrics = _zero_metrics(mesh)
-                due = epoch_ends and (epoch + 1) % config.checkpoint.every_epochs == 0
-                if due or stop.requested or step == run.program.total_steps:
-                    info = run.info | {"seconds": time.monotonic() - start}
-                    checkpoints.save(step, _saved(state, metrics), info, score=score)
-                if stop.requested and step < run.program.total_steps:
+                    score = finish_epoch(run, call.state, sums, logbook, display, checkpoints)
+                due = epoch_ends and (call.epoch + 1) % config.checkpoint.every_epochs == 0
+                if due or stop.requested or call.step == total:
+                    info = run.info | {"seconds": time.monotonic() - start, "feed": run.feed.state()}
+                    _save(checkpoints, call, info, score)
+                if stop.requested and call.step < total:
                     checkpoints.close()
-                    raise Interrupted(step, workdir, stop.signal_number)
+                    raise Interrupted(call.step, workdir, stop.signal_number)
+                state = call.state
 
         checkpoints.close()
         summary = summarize(run, state, logbook, seconds=time.monotonic() - start, speed=display.images_per_second)
@@ -95,104 +130,46 @@ def _train(
     return summary
 
 
-@contextmanager
-def _explained(workdir: Path, config: Config) -> Iterator[None]:
-    """Turns a full disk and a lack of memory into errors that name the remedy."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise UserError(
-            f"can't write to {workdir}: {error.strerror}; make room or mend the permissions, then repeat the command "
-            f"with --workdir {workdir} to go on from the last checkpoint"
-        ) from error
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise UserError(
-            f"out of memory with --train.batch-size {config.train.batch_size}: take a smaller one, in a new --workdir"
-        ) from error
-
-
-def _zero_metrics(mesh: Mesh) -> TrainMetrics:
+def zero_metrics(mesh: Mesh) -> TrainMetrics:
+    """Return metrics of no step, on the devices."""
     return jax.device_put(TrainMetrics.zero(), replicated(mesh))
 
 
 def _resume(
-    checkpoints: Checkpoints, fresh: TrainState, mesh: Mesh, display: Display
+    run: Run, fresh: TrainState, checkpoints: Checkpoints, display: Display
 ) -> tuple[TrainState, TrainMetrics, float]:
-    """State, running metrics of the epoch and seconds spent: of the latest checkpoint, or of a start."""
-    zero = _zero_metrics(mesh)
-    restored = checkpoints.restore(_saved(fresh, zero), replicated(mesh), display.say)
+    """Return state, metrics of the running epoch and seconds spent: from the latest checkpoint, or of a start."""
+    zero = zero_metrics(run.mesh)
+    restored = checkpoints.restore(_saved(fresh, zero), replicated(run.mesh), display.say)
     if restored is None:
         return fresh, zero, 0.0
     display.say(f"resuming from step {restored.step}")
+    run.feed.restore(restored.info.get("feed", {}))
     state, metrics = TrainState(**restored.state["train"]), TrainMetrics(**restored.state["metrics"])
     return state, metrics, restored.info["seconds"]
 
 
+def _save(checkpoints: Checkpoints, call: Call, info: dict[str, Any], score: float | None) -> None:
+    """Save a state, which must be finite: the update of the last step is not in its loss yet."""
+    if not _all_finite((call.state.params, call.state.batch_stats)):
+        raise diverged(f"a weight after step {call.step}", checkpoints)
+    checkpoints.save(call.step, _saved(call.state, call.metrics), info, score=score)
+
+
+@jax.jit
+def _all_finite(tree: PyTree) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+
+
 def _saved(state: TrainState, metrics: TrainMetrics) -> dict[str, Any]:
-    """What a checkpoint holds: plain dictionaries, since the classes take only arrays and Orbax fills in others."""
+    """Return what a checkpoint holds: dictionaries, since the classes accept only arrays and Orbax adds others."""
     return {"train": vars(state), "metrics": vars(metrics)}
 
 
-def _describe(run: Run, state: TrainState, step: int, mesh: Mesh, workdir: Path) -> str:
+def _describe(run: Run, state: TrainState, step: int, workdir: Path) -> str:
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    device = mesh.devices.flat[0]
     return (
-        f"{parameters:,} parameters, {len(run.train_data.labels):,} training images of {run.dataset.name}, "
-        f"{run.program.total_steps - step:,} steps to go, {mesh.size} x {device.device_kind}; run folder {workdir}"
+        f"{parameters:,} parameters, {run.info['train_images']:,} training images of {run.dataset.name}, "
+        f"{run.program.total_steps - step:,} steps to go, {run.mesh.size} x {run.mesh.devices.flat[0].device_kind}; "
+        f"run folder {workdir}"
     )
-
-
-def _check_finite(sums: TrainMetrics, checkpoints: Checkpoints) -> None:
-    if sums.nonfinite_step != NEVER:
-        raise _diverged(f"the loss of step {sums.nonfinite_step}", checkpoints)
-
-
-def _diverged(what: str, checkpoints: Checkpoints) -> UserError:
-    checkpoints.close()
-    last = f"step {checkpoints.steps[-1]} in {checkpoints.directory}" if checkpoints.steps else "none was written yet"
-    return UserError(
-        f"{what} is not a finite number; the last good checkpoint: {last}. Start again in a new --workdir with a lower "
-        "--optimizer.peak-learning-rate, a longer --optimizer.warmup, or --optimizer.clip-norm 1"
-    )
-
-
-def _finish_epoch(
-    run: Run,
-    state: TrainState,
-    sums: TrainMetrics,
-    step: int,
-    config: Config,
-    logbook: Logbook,
-    display: Display,
-    checkpoints: Checkpoints,
-) -> float | None:
-    """Logs the epoch and evaluates it where that is due; the accuracy on "val", the score to keep the best by."""
-    epoch = step // run.program.steps_per_epoch - 1
-    figures = {"loss": float(sums.loss / sums.count), "accuracy": float(sums.correct / sums.count)}
-    rate = float(run.program.schedule(step - 1))
-    logbook.write(
-        step=step,
-        epoch=epoch,
-        split="train",
-        **figures,
-        learning_rate=rate,
-        images_per_second=display.images_per_second,
-    )
-    line = (
-        f"epoch {epoch + 1}/{config.train.epochs}: train loss {figures['loss']:.4f} accuracy {figures['accuracy']:.2%}"
-    )
-    score = None
-    if (epoch + 1) % config.evaluate.every_epochs == 0 or step == run.program.total_steps:
-        split = "val" if "val" in run.evaluations else "test"
-        result, _ = evaluate(run.eval_steps["none"], state.evaluated, run.evaluations[split])
-        if not math.isfinite(result.mean_loss):
-            raise _diverged(f"the {split} loss after step {step}", checkpoints)
-        logbook.write(step=step, epoch=epoch, split=split, **figures_of(result))
-        line += f", {split} loss {result.mean_loss:.4f} accuracy {result.accuracy:.2%}"
-        score = result.accuracy if split == "val" else None
-    display.say(line + (f", {display.images_per_second:,.0f} images/s" if display.images_per_second else ""))
-    return score

@@ -2,18 +2,16 @@
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 
 def cross_entropy(
-    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"], *, label_smoothing: float = 0.0
+    logits: Float[Array, "batch classes"], soft_labels: Float[Array, "batch classes"]
 ) -> Float[Array, " batch"]:
-    """Computes the cross-entropy of each image in nats, in float32.
+    """Compute the cross-entropy of each image in nats, in float32.
 
     Args:
-        logits: unnormalised scores.
-        labels: classes, from 0.
-        label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2015, section 7).
+        logits: unnormalized scores.
+        soft_labels: target probabilities, which sum to 1 over the classes.
     """
-    targets = jnp.eye(logits.shape[-1])[labels]
-    return optax.softmax_cross_entropy(logits.astype(jnp.float32), optax.smooth_labels(targets, label_smoothing))
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), soft_labels)

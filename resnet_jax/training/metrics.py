@@ -1,4 +1,4 @@
-"""Metrics as sums and counts, so that batches, devices and restarts add up to the same figures."""
+"""Metrics as sums and counts, which batches, devices and restarts add up to the same figures."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class TrainMetrics:
     correct: Int32[Array | np.ndarray, ""]
     count: Int32[Array | np.ndarray, ""]
     nonfinite_step: Int32[Array | np.ndarray, ""]
-    """The first step whose loss was infinite or not a number; `NEVER` where there was none."""
+    """First step whose loss was infinite or not a number; `NEVER` if there was none."""
 
     @classmethod
     def zero(cls) -> "TrainMetrics":
@@ -33,12 +33,13 @@ class TrainMetrics:
         cls,
         losses: Float[Array, " batch"],
         logits: Float[Array, "batch classes"],
-        labels: Int[Array, " batch"],
+        soft_labels: Float[Array, "batch classes"],
         step: Int32[Array, ""],
     ) -> "TrainMetrics":
+        """Sum over one batch; an image counts as correct if its highest score is at its highest soft label."""
         loss = losses.sum()
-        correct = (logits.argmax(-1) == labels).sum(dtype=jnp.int32)
-        return cls(loss, correct, jnp.int32(len(labels)), jnp.where(jnp.isfinite(loss), NEVER, step))
+        correct = (logits.argmax(-1) == soft_labels.argmax(-1)).sum(dtype=jnp.int32)
+        return cls(loss, correct, jnp.int32(len(losses)), jnp.where(jnp.isfinite(loss), NEVER, step))
 
     def __add__(self, other: "TrainMetrics") -> "TrainMetrics":
         return TrainMetrics(
@@ -52,7 +53,7 @@ class TrainMetrics:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class EvalMetrics:
-    """Sums over evaluated images; the properties are the figures that people read."""
+    """Sums over evaluated images; the properties are the figures derived from them."""
 
     loss: Float[Array | np.ndarray, ""]
     top5: Int[Array | np.ndarray, ""]
@@ -67,7 +68,7 @@ class EvalMetrics:
     def of_batch(
         cls, logits: Float[Array, "batch classes"], labels: Int[Array, " batch"], mask: Bool[Array, " batch"]
     ) -> "EvalMetrics":
-        """Sums over one batch; images where `mask` is False count nowhere."""
+        """Sum over one batch, without the images where `mask` is False."""
         classes = logits.shape[-1]
         predicted = logits.argmax(-1)
         confidence = jax.nn.softmax(logits).max(-1)
@@ -79,7 +80,7 @@ class EvalMetrics:
             return jnp.zeros(CALIBRATION_BINS, values.dtype).at[bins].add(jnp.where(mask, values, 0))
 
         return cls(
-            loss=jnp.where(mask, cross_entropy(logits, labels), 0).sum(),
+            loss=jnp.where(mask, cross_entropy(logits, jax.nn.one_hot(labels, classes)), 0).sum(),
             top5=((rank <= 5) & mask).sum(dtype=jnp.int32),
             confusion=jnp.zeros((classes, classes), jnp.int32).at[labels, predicted].add(mask.astype(jnp.int32)),
             bin_confidence=by_bin(confidence),
@@ -89,7 +90,7 @@ class EvalMetrics:
 
     @classmethod
     def total(cls, batches: "list[EvalMetrics]") -> "EvalMetrics":
-        """Adds batches up on the host, in float64."""
+        """Add batches up on the host, in float64."""
         return jax.tree.map(
             lambda *leaves: np.asarray(np.sum(leaves, 0, dtype=_wide(leaves[0]))), *jax.device_get(batches)
         )
@@ -115,7 +116,7 @@ class EvalMetrics:
 
     @property
     def class_accuracy(self) -> Float[np.ndarray, " classes"]:
-        """Share of each class's images that are right; NaN for a class without images."""
+        """Share of each class's images that are classified correctly; NaN for a class without images."""
         totals = self.confusion.sum(1)
         return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
 

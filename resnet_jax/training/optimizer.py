@@ -1,5 +1,6 @@
 """Stochastic gradient descent, Muon and their schedules, as optax transformations."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -11,29 +12,25 @@ NEWTON_SCHULZ_STEPS = 3  # as in airbench94_muon.py (github.com/KellerJordan/cif
 
 
 def make_schedule(
-    kind: Literal["triangular", "cosine", "step"],
+    kind: Literal["triangular", "cosine"],
     peak_learning_rate: float,
     total_steps: int,
     *,
     warmup_steps: int,
     initial_factor: float,
 ) -> optax.Schedule:
-    """Makes the function from a step to its learning rate.
+    """Make the function from a step to its learning rate.
 
     The rate rises linearly from `initial_factor * peak_learning_rate` at step 0 to its peak at `warmup_steps`. Then it
-    falls to 0 at `total_steps`, linearly ("triangular") or along half a cosine (Loshchilov and Hutter 2016); or it is
-    divided by 10 at a third and at two thirds of `total_steps` ("step"), as in torchvision's 90 epochs.
+    falls to 0 at `total_steps`, linearly ("triangular") or along half a cosine (Loshchilov and Hutter 2016,
+    arXiv:1608.03983).
     """
     rest = total_steps - warmup_steps
     warmup = optax.linear_schedule(initial_factor * peak_learning_rate, peak_learning_rate, warmup_steps)
-    match kind:
-        case "triangular":
-            decay = optax.linear_schedule(peak_learning_rate, 0.0, rest)
-        case "cosine":
-            decay = optax.cosine_decay_schedule(peak_learning_rate, rest)
-        case "step":
-            drops = (total_steps // 3 - warmup_steps, 2 * total_steps // 3 - warmup_steps)
-            decay = optax.piecewise_constant_schedule(peak_learning_rate, dict.fromkeys(drops, 0.1))
+    if kind == "cosine":
+        decay = optax.cosine_decay_schedule(peak_learning_rate, rest)
+    else:
+        decay = optax.linear_schedule(peak_learning_rate, 0.0, rest)
     return optax.join_schedules([warmup, decay], [warmup_steps])
 
 
@@ -46,17 +43,21 @@ def make_optimizer(
     muon_weight_decay: float = 0.0,
     clip_norm: float | None = None,
     layer_factor: float = 1.0,
+    depth: Callable[[tuple], int] = lambda path: 0,
 ) -> optax.GradientTransformation:
-    """Makes SGD with Nesterov momentum (Sutskever et al. 2013), in PyTorch's form; on request, Muon for convolutions.
+    """Make SGD with Nesterov momentum (Sutskever et al. 2013) in PyTorch's form; on request, Muon for convolutions.
 
     Args:
         schedule: step -> learning rate.
         momentum: share of the last update kept.
-        weight_decay: times the kernels, added to their gradients before the momentum; biases and BatchNorm have none.
+        weight_decay: factor of the kernels in what is added to their gradients, before the momentum; biases and
+            BatchNorm have none.
         muon_factor: Muon's learning rate as a multiple of the schedule's; None for SGD throughout. See `make_muon`.
-        muon_weight_decay: share of a convolution's kernel that Muon takes off, times its learning rate.
+        muon_weight_decay: share of a convolution's kernel that Muon subtracts, times its learning rate.
         clip_norm: largest global norm of the gradients, before the decay; None for no clipping.
-        layer_factor: a stage's rate as a multiple of the next one's; 0 trains the classifier alone. See `scale_layers`.
+        layer_factor: rate of a layer as a share of that of the next one; 0 trains the classifier alone. See
+            `scale_layers`.
+        depth: how far a weight is below the classifier, from its path; needed with `layer_factor`.
     """
     update = optax.chain(
         optax.add_decayed_weights(weight_decay, mask=kernels), optax.sgd(schedule, momentum, nesterov=True)
@@ -68,16 +69,16 @@ def make_optimizer(
     return optax.chain(
         optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm),
         update,
-        optax.identity() if layer_factor == 1 else scale_layers(layer_factor),
+        optax.identity() if layer_factor == 1 else scale_layers(layer_factor, depth),
     )
 
 
 def make_muon(schedule: optax.Schedule, *, momentum: float, weight_decay: float) -> optax.GradientTransformation:
-    """Makes Muon (github.com/KellerJordan/Muon) for kernels of convolutions, `[height, width, in, out]`.
+    """Make Muon (github.com/KellerJordan/Muon) for kernels of convolutions, `[height, width, in, out]`.
 
-    A kernel is seen as the matrix `[height * width * in, out]`. Its update is the learning rate times a matrix with the
-    singular vectors of the Nesterov momentum, and with singular values that Newton-Schulz iterations have brought near
-    1. The weight decay is decoupled: the learning rate times it times the kernel is taken off.
+    A kernel is treated as the matrix `[height * width * in, out]`. Its update is the learning rate times a matrix with
+    the singular vectors of the Nesterov momentum and with singular values that Newton-Schulz iterations have brought
+    close to 1. The weight decay is decoupled: learning rate times decay times kernel is subtracted.
     """
     matrix = MuonDimensionNumbers((0, 1, 2), 3)
     return optax.chain(
@@ -91,28 +92,29 @@ def make_muon(schedule: optax.Schedule, *, momentum: float, weight_decay: float)
     )
 
 
-def scale_layers(factor: float) -> optax.GradientTransformation:
-    """Multiplies the updates by `factor` to the power of their depth below the classifier.
+def scale_layers(factor: float, depth: Callable[[tuple], int]) -> optax.GradientTransformation:
+    """Multiply the updates by `factor` to the power of their depth below the classifier.
 
-    Layer-wise learning rates for fine-tuning (Howard and Ruder 2018, arXiv:1801.06146, section 3.2). The depth of the
-    classifier `fc` is 0, of `layer4` 1, ..., of `layer1` 4, and of the stem 5.
+    Layer-wise learning rates for fine-tuning (Howard and Ruder 2018, arXiv:1801.06146, section 3.2).
+
+    Args:
+        factor: from 0 to 1.
+        depth: from the names and indices on the way to a weight to its depth, 0 in the classifier.
     """
-    depths = {"fc": 0} | {f"layer{stage}": 5 - stage for stage in range(1, 5)}
 
     def scale(updates: PyTree, params: PyTree | None = None) -> PyTree:
-        return {
-            name: jax.tree.map(lambda update, name=name: update * factor ** depths.get(name, 5), tree)
-            for name, tree in updates.items()
-        }
+        return jax.tree.map_with_path(
+            lambda path, update: update * factor ** depth(tuple(entry.key for entry in path)), updates
+        )
 
     return optax.stateless(scale)
 
 
 def convolutions(params: PyTree) -> PyTree:
-    """True at each convolution's kernel of `params`, False elsewhere."""
+    """Return True at each convolution's kernel of `params`, False elsewhere."""
     return jax.tree.map(lambda param: param.ndim == 4, params)
 
 
 def kernels(params: PyTree) -> PyTree:
-    """True at each kernel of `params`, False at each bias and scale, which are vectors."""
+    """Return True at each kernel of `params`, False at each bias and scale, which are vectors."""
     return jax.tree.map(lambda param: param.ndim > 1, params)

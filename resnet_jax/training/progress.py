@@ -1,8 +1,6 @@
-"""What a person sees of a running training: a bar in a terminal, plain lines elsewhere."""
+"""Progress of a running training: a bar in a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from rich.console import Console
@@ -11,14 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from resnet_jax.training.metrics import TrainMetrics
 
 PLAIN_INTERVAL = 60.0  # seconds between plain progress lines
-ROOMY = 100  # columns of a terminal from which the bar and all figures have room
+ROOMY = 100  # columns of a terminal that the bar with all figures needs
 
 
 class Display:
-    """Shows progress, epoch results and messages.
+    """Shows progress, results of epochs and messages.
 
     Args:
-        console: where to; a bar is drawn if it is a terminal.
+        console: output; a bar is drawn if it is a terminal.
         total_steps: steps of the whole run.
         batch_size: images in a step.
     """
@@ -30,8 +28,6 @@ class Display:
         self._timed_steps = 0
         self._seconds = 0.0
         self._waiting = 0.0
-        self._wait = 0.0
-        self._compiled: set[int] = set()
         self._announced = False
         self._last_line = time.monotonic()
         self._roomy = console.width >= ROOMY
@@ -58,26 +54,22 @@ class Display:
         """Training throughput since the start or resumption, without compilation and evaluation."""
         return self._timed_steps * self._batch_size / self._seconds if self._timed_steps else None
 
-    @contextmanager
-    def waiting_for_data(self) -> Iterator[None]:
-        """Times what is inside as waiting for data."""
-        start = time.monotonic()
-        yield
-        self._wait = time.monotonic() - start
+    def count(self, steps: int, started: float, waited: float, *, compiled: bool) -> None:
+        """Count training steps that have just ended.
 
-    @contextmanager
-    def training(self, steps: int) -> Iterator[None]:
-        """Times what is inside as `steps` training steps, unless it is the first of this length, which compiles."""
-        start = time.monotonic()
-        yield
-        if steps in self._compiled:
+        Args:
+            steps: their number.
+            started: when they started, by `time.perf_counter`.
+            waited: seconds of that time spent waiting for data.
+            compiled: whether the time includes a compilation, and so says nothing about speed.
+        """
+        if not compiled:
             self._timed_steps += steps
-            self._seconds += time.monotonic() - start + self._wait
-            self._waiting += self._wait
-        self._compiled.add(steps)
+            self._seconds += time.perf_counter() - started
+            self._waiting += waited
 
     def running(self, epoch: int, step: int, sums: TrainMetrics) -> None:
-        """Shows the running figures of the epoch, after `step` steps of the run."""
+        """Show the running figures of the epoch, after `step` steps of the run."""
         self._announce_end(step)
         figures = f"loss {sums.loss / sums.count:.3f} accuracy {sums.correct / sums.count:.1%}"
         if (speed := self.images_per_second) and (self._roomy or not self.console.is_terminal):
@@ -89,7 +81,7 @@ class Display:
             self.say(f"step {step}/{self._total} {figures} left {self._left(step)}")
 
     def say(self, message: str) -> None:
-        """Prints a line, above the bar where there is one."""
+        """Print a line, above the bar if there is one."""
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def _left(self, step: int) -> timedelta:

@@ -1,4 +1,4 @@
-"""The state of a training run: one frozen pytree that holds everything needed to resume."""
+"""The state of a training run: one frozen pytree with everything needed to resume."""
 
 from dataclasses import dataclass
 
@@ -23,15 +23,15 @@ class TrainState:
     opt_state: PyTree
     """The optimizer's state: momentum and the schedule's count."""
     ema_params: PyTree
-    """Exponential moving average of `params`; None where it is off."""
+    """Exponential moving average of `params`; None if it is off."""
     ema_batch_stats: PyTree
     """The same average of `batch_stats`."""
     key: Key[Array, ""]
-    """Source of all randomness in training; each step folds its number in."""
+    """Root of all randomness; see `resnet_jax.training.randomness`."""
 
     @property
     def evaluated(self) -> tuple[PyTree, PyTree]:
-        """The weights and statistics to evaluate: the averages where they are kept."""
+        """Weights and statistics to evaluate: the averages if they are kept."""
         if self.ema_params is None:
             return self.params, self.batch_stats
         return self.ema_params, self.ema_batch_stats
@@ -40,7 +40,7 @@ class TrainState:
 def create_state(
     model: nnx.Module, optimizer: optax.GradientTransformation, key: Key[Array, ""], *, ema: bool
 ) -> TrainState:
-    """The state of `model` at step 0; with `ema`, the averages start as copies."""
+    """Create the state of `model` at step 0; with `ema`, the averages start as copies."""
     params, batch_stats = (nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat))
     return TrainState(
         step=jnp.int32(0),

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 
 from resnet_jax.commands.plan import duration, memory_sentence
 from resnet_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
-from resnet_jax.data.resident import Resident
+from resnet_jax.data.resident import ResidentData
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.hardware.chips import CHIPS
 from resnet_jax.hardware.compiled import Work, tpu_refusal, work_of
@@ -28,7 +28,8 @@ from resnet_jax.planning.job import MEAN, STD, lower, make_job
 from resnet_jax.planning.sizing import Compiler, Needs, largest_batch
 from resnet_jax.planning.targets import devices_of, parse_target
 from resnet_jax.training.metrics import TrainMetrics
-from resnet_jax.training.setup import make_model, make_program
+from resnet_jax.training.model import make_model
+from resnet_jax.training.program import Shapes, make_program
 
 REPO = Path(__file__).parents[2]
 COMMAND, ENV = [sys.executable, "-m", "resnet_jax", "plan"], os.environ | {"COLUMNS": "100"}
@@ -310,9 +311,9 @@ def by_hand(width: int, batch_size: int, images: int, target: str) -> jax.stages
     )
     mesh = make_mesh(batch_size, devices_of(parse_target(target)))
     model = nnx.eval_shape(lambda: make_model(config, 10))
-    program = make_program(config, nnx.graphdef(model), (50_000, 32, 32, 3), MEAN, STD)
+    program = make_program(config, model, Shapes(50_000, (32, 32, 3), 10), MEAN, STD)
     state = jax.eval_shape(lambda: program.create_state(make_model(config, 10)))
-    data = Resident(jnp.zeros((images, 32 * 32 * 3), jnp.uint8), jnp.zeros(images, jnp.int32))
+    data = ResidentData(jnp.zeros((images, 32 * 32 * 3), jnp.uint8), jnp.zeros(images, jnp.int32))
     whole, rows = replicated(mesh), sharded(mesh, axis=1)
 
     def shapes(tree, sharding):
@@ -323,7 +324,7 @@ def by_hand(width: int, batch_size: int, images: int, target: str) -> jax.stages
     formats = jax.tree.map(lambda _: Format(Layout.AUTO, whole), state)
     formats = replace(formats, key=whole)
     jitted = jax.jit(
-        program.dispatch, donate_argnums=0, in_shardings=(formats, None, None, None), out_shardings=(formats, None)
+        program.run_steps, donate_argnums=0, in_shardings=(formats, None, None, None), out_shardings=(formats, None)
     )
     return jitted.lower(
         jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state), *arguments[1:], order

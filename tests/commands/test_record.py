@@ -13,7 +13,7 @@ SMALL = ("--config", "configs/digits.py", "--model.width", "4", "--train.epochs"
 
 
 def record(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "resnet_jax.commands.record", *arguments]
+    command = [sys.executable, "-m", "resnet_jax", "record", *arguments]
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cwd / "compiled"), "PYTHONPATH": str(REPO)}
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
 

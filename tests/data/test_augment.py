@@ -25,9 +25,9 @@ def test_random_crop_is_a_crop_of_the_reflect_padded_image():
 def test_random_crop_uses_every_offset():
     position = jnp.arange(8, dtype=jnp.uint8)
     images = jnp.broadcast_to((position[:, None] * 8 + position)[None, :, :, None], (2000, 8, 8, 3))
-    centres = np.asarray(augment.random_crop(KEY, images, 2))[:, 4, 4, 0]
+    centers = np.asarray(augment.random_crop(KEY, images, 2))[:, 4, 4, 0]
     expected = {row * 8 + column for row in range(2, 7) for column in range(2, 7)}
-    assert set(centres.tolist()) == expected
+    assert set(centers.tolist()) == expected
 
 
 @pytest.mark.parametrize("by", [-1, 0, 1])
@@ -48,21 +48,20 @@ def test_random_flip_mirrors_about_half_and_leaves_the_rest():
 
 
 def test_alternating_flip_shows_each_image_both_ways_in_two_epochs():
-    images, indices = random_images(), jnp.arange(64)
-    even, odd = (augment.alternating_flip(KEY, images, indices, jnp.int32(epoch), 64) for epoch in (4, 5))
-    np.testing.assert_array_equal(even, odd[:, :, ::-1])
+    indices = jnp.arange(64)
+    even, odd = (augment.alternating_mirror(KEY, indices, jnp.int32(epoch), 64) for epoch in (4, 5))
+    np.testing.assert_array_equal(even, ~odd)
 
 
 def test_alternating_flip_depends_on_the_image_and_not_on_its_place_in_the_batch():
-    images, indices = random_images(), jax.random.permutation(KEY, 64)
-    straight = augment.alternating_flip(KEY, images, jnp.arange(64), jnp.int32(0), 64)
-    shuffled = augment.alternating_flip(KEY, images[indices], indices, jnp.int32(0), 64)
+    indices = jax.random.permutation(KEY, 64)
+    straight, shuffled = (augment.alternating_mirror(KEY, it, jnp.int32(0), 64) for it in (jnp.arange(64), indices))
     np.testing.assert_array_equal(straight[indices], shuffled)
 
 
 @pytest.mark.parametrize("size", [3, 4])
-def test_cutout_removes_one_square_of_its_size_around_a_uniform_centre(size):
-    cut = np.asarray(augment.cutout(KEY, jnp.ones((2000, 9, 9, 3)), size)) == 0
+def test_cutout_removes_one_square_of_its_size_around_a_uniform_center(size):
+    cut = np.asarray(augment.cut_out(KEY, jnp.ones((2000, 9, 9, 3)), size)) == 0
     heights, widths = cut.any((2, 3)).sum(1), cut.any((1, 3)).sum(1)
     assert heights.max() == widths.max() == size
     assert (cut.sum((1, 2, 3)) == 3 * heights * widths).all()
@@ -87,3 +86,28 @@ def test_shrinking_is_a_triangle_filter_as_wide_as_the_pixels_that_it_makes(size
     weights /= weights.sum(1, keepdims=True)
     expected = np.einsum("yh,bhwc,xw->byxc", weights, images, weights)
     np.testing.assert_allclose(augment.shrink(images, size), expected, atol=1e-5)
+
+
+NOTHING = {"crop_padding": None, "flip": "none", "cutout": None, "small_size": None}
+STATISTICS = {"mean": np.zeros(3, np.float32), "std": np.ones(3, np.float32)}
+
+
+def test_without_options_images_are_normalized_and_labels_kept():
+    images, soft_labels = random_images(4), jnp.eye(4)
+    augmentations = augment.make_augmentations(**NOTHING, **STATISTICS)
+    augmented, labels = augment.augment(augmentations, KEY, images, soft_labels)
+    np.testing.assert_allclose(augmented, np.asarray(images) / 255, rtol=1e-6)
+    np.testing.assert_array_equal(labels, soft_labels)
+
+
+def test_every_option_adds_an_augmentation():
+    options = {"crop_padding": 1, "flip": "random", "cutout": 2, "small_size": 4}
+    counts = [len(augment.make_augmentations(**NOTHING | {name: it}, **STATISTICS)) for name, it in options.items()]
+    assert counts == [2, 2, 2, 2]
+
+
+def test_each_augmentation_has_a_key_of_its_own():
+    seen = []
+    note = lambda key, images, soft_labels: (seen.append(jax.random.key_data(key)), (images, soft_labels))[1]  # noqa: E731
+    augment.augment((note, note), KEY, random_images(2), jnp.eye(2))
+    assert (seen[0] != seen[1]).any()

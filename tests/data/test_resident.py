@@ -1,12 +1,12 @@
 """Order of the images, batches for evaluation, statistics of a split."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.data.resident import Resident, augmented_images, channel_statistics, epoch_order, eval_batches
+from resnet_jax.data.resident import ResidentFeed, channel_statistics, epoch_order, eval_batches, gather
 from resnet_jax.data.split import stratified_holdout
+from resnet_jax.hardware.sharding import make_mesh
 
 KEY = jax.random.key(3)
 
@@ -33,23 +33,28 @@ def test_eval_batches_count_every_image_once(batch_size):
     np.testing.assert_array_equal(counted, np.arange(23))
 
 
-def test_a_batch_holds_the_images_whose_rows_it_takes():
-    images = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), dtype=np.uint8)
-    batch = augmented_images(
-        Resident(jnp.asarray(images.reshape(9, -1)), jnp.arange(9, dtype=jnp.int32)),
-        jnp.array([7, 0, 7]),
-        KEY,
-        KEY,
-        jnp.int32(0),
-        shape=(4, 5, 3),
-        crop_padding=None,
-        flip="none",
-        cutout=None,
-        size=None,
-        mean=np.zeros(3, np.float32),
-        std=np.ones(3, np.float32),
-    )
-    np.testing.assert_allclose(batch, images[[7, 0, 7]] / 255, rtol=1e-6)
+def make_feed(devices: int = 1) -> tuple[ResidentFeed, np.ndarray]:
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 5, 3), dtype=np.uint8)
+    mesh = make_mesh(4, jax.devices()[:devices])
+    return ResidentFeed(images, np.arange(20, dtype=np.int32), batch_size=4, key=KEY, mesh=mesh), images
+
+
+def test_what_a_feed_returns_stands_for_the_images_at_its_indices():
+    feed, images = make_feed()
+    examples = gather(feed.data, feed.take(3, 1)[0], (4, 5, 3))
+    np.testing.assert_array_equal(examples.images, images[np.asarray(examples.indices)])
+    np.testing.assert_array_equal(examples.labels, examples.indices)
+
+
+def test_a_feed_shows_every_image_once_an_epoch_however_its_steps_are_taken():
+    feed, _ = make_feed()
+    by_one = [np.asarray(feed.take(step, 1)) for step in range(5, 10)]
+    np.testing.assert_array_equal(np.concatenate(by_one), feed.take(5, 5))
+    assert sorted(np.concatenate(by_one).ravel().tolist()) == list(range(20))
+
+
+def test_the_order_of_a_feed_does_not_depend_on_the_devices():
+    np.testing.assert_array_equal(make_feed()[0].take(2, 3), make_feed(devices=4)[0].take(2, 3))
 
 
 def test_channel_statistics_are_those_of_all_pixels():

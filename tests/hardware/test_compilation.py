@@ -1,4 +1,4 @@
-"""Compiled steps, whose state lies in memory as the compiler likes."""
+"""Compiled steps, whose state has the memory layouts that the compiler chooses."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from jax.experimental.layout import Format, Layout
 from jax.sharding import SingleDeviceSharding
 
 from resnet_jax.hardware import compilation
-from resnet_jax.hardware.compilation import LaidOut
+from resnet_jax.hardware.compilation import CompiledStep
 
 
 def step(state: dict, images: jax.Array) -> tuple[dict, jax.Array]:
@@ -25,35 +25,35 @@ def start(major_to_minor: tuple[int, ...] = (0, 1, 2, 3)) -> dict:
     return {"kernel": jax.device_put(kernel, layout), "key": jax.random.key(0)}
 
 
-def test_a_laid_out_step_is_the_step():
+def test_a_compiled_step_computes_the_same():
     images = jnp.ones((2, 6, 6, 4))
     wanted = step(step(start(), images)[0], images)[0]["kernel"]
-    laid_out = LaidOut(step)
-    got = laid_out(laid_out(start(), images)[0], images)[0]["kernel"]
+    compiled = CompiledStep(step)
+    got = compiled(compiled(start(), images)[0], images)[0]["kernel"]
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
-def test_a_state_in_another_layout_is_taken():
+def test_a_state_in_another_layout_is_accepted():
     images = jnp.ones((2, 6, 6, 4))
     wanted = step(start(), images)[1]
-    np.testing.assert_allclose(LaidOut(step)(start((3, 0, 1, 2)), images)[1], wanted, rtol=1e-5)
+    np.testing.assert_allclose(CompiledStep(step)(start((3, 0, 1, 2)), images)[1], wanted, rtol=1e-5)
 
 
-def test_a_program_that_has_run_takes_a_state_in_another_layout():
-    laid_out, images = LaidOut(step), jnp.ones((2, 6, 6, 4))
-    wanted = laid_out(start(), images)[1]
-    assert laid_out(start((3, 0, 1, 2)), images)[1] == wanted
+def test_a_program_that_has_run_accepts_a_state_in_another_layout():
+    compiled, images = CompiledStep(step), jnp.ones((2, 6, 6, 4))
+    wanted = compiled(start(), images)[1]
+    assert compiled(start((3, 0, 1, 2)), images)[1] == wanted
 
 
 def test_each_shape_of_the_other_arguments_has_a_program_of_its_own():
-    laid_out, state = LaidOut(step), start()
+    compiled, state = CompiledStep(step), start()
     for count in (2, 3, 2):
-        state, total = laid_out(state, jnp.ones((count, 6, 6, 4)))
+        state, total = compiled(state, jnp.ones((count, 6, 6, 4)))
         assert np.isfinite(total)
 
 
 def test_the_compiler_returns_the_state_as_it_takes_it():
-    program = LaidOut(step).compiled(start(), jnp.ones((2, 6, 6, 4)))
+    program = CompiledStep(step).program(start(), jnp.ones((2, 6, 6, 4)))
     assert [each.layout for each in program.input_formats[0][0]] == [each.layout for each in program.output_formats[0]]
 
 

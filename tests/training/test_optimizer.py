@@ -21,11 +21,6 @@ def test_cosine_is_at_half_its_peak_halfway_after_the_warmup():
     np.testing.assert_allclose([schedule(step) for step in (0, 5, 10, 60, 110)], [0, 0.05, 0.1, 0.05, 0], atol=1e-8)
 
 
-def test_step_divides_by_ten_at_each_third():
-    schedule = make_schedule("step", 0.1, 90, warmup_steps=0, initial_factor=1.0)
-    np.testing.assert_allclose([schedule(step) for step in (0, 29, 31, 59, 61, 89)], [0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3])
-
-
 def test_two_steps_are_pytorchs_nesterov_with_decay_in_the_gradient():
     optimizer = make_optimizer(optax.constant_schedule(0.1), momentum=0.9, weight_decay=0.01)
     params = {"kernel": jnp.array([[2.0]]), "bias": jnp.array([2.0])}
@@ -81,7 +76,9 @@ def test_clipping_scales_long_gradients_down_to_the_norm(clip_norm, expected):
 
 def test_each_stage_moves_by_a_factor_less_than_the_next():
     params = {name: {"kernel": jnp.ones(1)} for name in ("conv1", "bn1", "layer1", "layer4", "fc")}
-    optimizer = make_optimizer(optax.constant_schedule(1.0), momentum=0.0, weight_decay=0.0, layer_factor=0.5)
+    optimizer = make_optimizer(
+        optax.constant_schedule(1.0), momentum=0.0, weight_decay=0.0, layer_factor=0.5, depth=ResNet18.depth
+    )
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     moved = {name: -float(update["kernel"][0]) for name, update in updates.items()}
     assert moved == {"conv1": 1 / 32, "bn1": 1 / 32, "layer1": 1 / 16, "layer4": 1 / 2, "fc": 1}
@@ -89,6 +86,8 @@ def test_each_stage_moves_by_a_factor_less_than_the_next():
 
 def test_a_layer_factor_of_zero_moves_the_classifier_alone():
     params = {name: {"kernel": jnp.ones(1)} for name in ("conv1", "layer4", "fc")}
-    optimizer = make_optimizer(optax.constant_schedule(1.0), momentum=0.9, weight_decay=0.1, layer_factor=0.0)
+    optimizer = make_optimizer(
+        optax.constant_schedule(1.0), momentum=0.9, weight_decay=0.1, layer_factor=0.0, depth=ResNet18.depth
+    )
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     assert updates["fc"]["kernel"] != 0 and updates["conv1"]["kernel"] == updates["layer4"]["kernel"] == 0

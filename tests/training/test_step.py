@@ -1,4 +1,4 @@
-"""The training step: the same result however it is cut into devices, dispatches and parts."""
+"""The training step gives the same result on any number of devices and in any number of calls."""
 
 import jax
 import jax.numpy as jnp
@@ -9,21 +9,25 @@ from flax import nnx
 
 from resnet_jax import BatchNorm, ResNet, ResNet18
 from resnet_jax.data.augment import shift
+from resnet_jax.hardware.compilation import CompiledStep
 from resnet_jax.hardware.sharding import make_mesh, place, replicated, sharded
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.optimizer import make_optimizer
+from resnet_jax.training.program import steps_per_call
 from resnet_jax.training.state import TrainState, create_state
-from resnet_jax.training.step import Batch, dispatch_size, make_dispatch, make_eval_step, make_train_step
+from resnet_jax.training.step import Batch, make_eval_step, make_run_steps, make_train_step
 
 COUNT, BATCH, STEPS = 96, 32, 10
 RNG = np.random.default_rng(0)
-DATA = Batch(RNG.normal(size=(COUNT, 8, 8, 3)).astype(np.float32), RNG.integers(0, 10, COUNT).astype(np.int32))
+DATA = Batch(
+    RNG.normal(size=(COUNT, 8, 8, 3)).astype(np.float32), np.eye(10, dtype=np.float32)[RNG.integers(0, 10, COUNT)]
+)
 ORDER = np.stack([RNG.permutation(COUNT)[:BATCH] for _ in range(STEPS)]).astype(np.int32)
 
 
-def take(data: Batch, indices: jax.Array, key: jax.Array, step: jax.Array) -> Batch:
-    noise = 0.1 * jax.random.normal(key, (len(indices), 8, 8, 3))  # stands for augmentation
-    return Batch(data.images[indices] + noise, data.labels[indices])
+def make_batch(data: Batch, indices: jax.Array, key: jax.Array, step: jax.Array) -> Batch:
+    noise = 0.1 * jax.random.normal(jax.random.fold_in(key, step), (len(indices), 8, 8, 3))  # stands for augmentation
+    return Batch(data.images[indices] + noise, data.soft_labels[indices])
 
 
 def model(norm: str = "sync") -> ResNet:
@@ -44,20 +48,20 @@ def model(norm: str = "sync") -> ResNet:
 
 
 def run(
-    *, devices: int = 1, steps: int = STEPS, per_dispatch: int = 1, norm: str = "sync", **options
+    *, devices: int = 1, steps: int = STEPS, per_call: int = 1, norm: str = "sync", **options
 ) -> tuple[TrainState, TrainMetrics]:
     mesh = make_mesh(BATCH, jax.devices()[:devices])
     optimizer = make_optimizer(optax.constant_schedule(0.02), momentum=0.9, weight_decay=1e-3)
     network = model(norm)
     graphdef = nnx.graphdef(network)
     state = create_state(network, optimizer, jax.random.key(0), ema="ema_decay" in options)
-    dispatch = make_dispatch(make_train_step(graphdef, optimizer, **options), take)
+    run_steps = CompiledStep(make_run_steps(make_train_step(graphdef, optimizer, **options), make_batch))
     state, metrics = jax.device_put((state, TrainMetrics.zero()), replicated(mesh))
     data = place(DATA, replicated(mesh))
-    for start in range(0, steps, per_dispatch):
-        rows = np.arange(start, min(start + per_dispatch, steps)) % STEPS
+    for start in range(0, steps, per_call):
+        rows = np.arange(start, min(start + per_call, steps)) % STEPS
         order = place(ORDER[rows], sharded(mesh, axis=1))
-        state, metrics = jax.block_until_ready(dispatch(state, metrics, data, order))
+        state, metrics = jax.block_until_ready(run_steps(state, metrics, data, order))
     return state, metrics
 
 
@@ -91,15 +95,15 @@ def test_ghost_groups_do_not_depend_on_the_devices():
     assert largest_relative_error(four[0].params, one[0].params) < 1e-5
 
 
-def test_eight_steps_in_one_dispatch_equal_eight_dispatches(reference):
-    state, _ = run(per_dispatch=8)
+def test_eight_steps_in_one_call_equal_eight_calls(reference):
+    state, _ = run(per_call=8)
     error = largest_relative_error(state.params, reference[0].params)
     assert error < 5e-5  # XLA computes a convolution's gradients otherwise in a loop: 1.3e-5 was seen on one processor
 
 
 @pytest.mark.parametrize(("steps_per_epoch", "size"), [(1, 1), (22, 22), (97, 97), (195, 65), (390, 78), (1171, 50)])
-def test_an_accelerators_dispatches_divide_the_epoch_where_they_can(steps_per_epoch, size):
-    assert dispatch_size(steps_per_epoch) == size
+def test_the_steps_of_a_call_divide_the_epoch_if_possible(steps_per_epoch, size):
+    assert steps_per_call(steps_per_epoch) == size
 
 
 def test_metrics_count_each_image_of_each_step(reference):
@@ -111,28 +115,13 @@ def test_a_run_is_bit_exact_when_repeated(reference):
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (a == b).all(), again.params, reference[0].params)))
 
 
-def test_accumulated_gradients_average_those_of_the_parts():
-    """Ghost groups that are the parts themselves are the same mathematics in one piece."""
-    optimizer = make_optimizer(optax.constant_schedule(0.02), momentum=0.9, weight_decay=1e-3)
-
-    def params_after_a_step(norm: str, batch: Batch, **options):
-        network = model(norm)
-        graphdef, state = nnx.graphdef(network), create_state(network, optimizer, jax.random.key(0), ema=False)
-        return jax.jit(make_train_step(graphdef, optimizer, **options))(state, batch)[0].params
-
-    batch = Batch(jnp.asarray(DATA.images[:BATCH]), jnp.asarray(DATA.labels[:BATCH]))
-    by_part = np.arange(BATCH).reshape(-1, 4).T.ravel()  # part i is every fourth image
-    ghost = params_after_a_step("ghost", Batch(batch.images[by_part], batch.labels[by_part]))
-    assert largest_relative_error(params_after_a_step("sync", batch, accumulate=4), ghost) < 1e-4
-
-
 def test_averages_follow_their_recurrence():
     mesh = make_mesh(BATCH, jax.devices()[:1])
     optimizer = make_optimizer(optax.constant_schedule(0.1), momentum=0.0, weight_decay=0.0)
     network = model()
     graphdef, state = nnx.graphdef(network), create_state(network, optimizer, jax.random.key(0), ema=True)
     step = jax.jit(make_train_step(graphdef, optimizer, ema_decay=0.5))
-    batch = place(Batch(DATA.images[:BATCH], DATA.labels[:BATCH]), replicated(mesh))
+    batch = place(Batch(DATA.images[:BATCH], DATA.soft_labels[:BATCH]), replicated(mesh))
     expected = (state.params, state.batch_stats)
     for index in range(3):
         state, _ = step(state, batch)

@@ -307,16 +307,22 @@ def test_sigterm_within_an_epoch_saves_the_very_step(trainer, tmp_path, monkeypa
 
 
 @pytest.mark.slow  # three runs in two programs
-def test_a_run_of_many_steps_a_dispatch_learns_as_step_by_step_and_goes_on_bit_for_bit(trainer, tmp_path, monkeypatch):
-    """As accelerators run it. The epoch's 22 steps are 8, 8 and 6."""
-    many = trainer.quick_config(steps_per_dispatch=8)
-    for name, config in (("single", trainer.quick_config()), ("many", many)):
-        loop.train(config, tmp_path / name, console=quiet())
+def test_a_run_of_many_steps_a_call_learns_as_step_by_step_and_goes_on_bit_for_bit(trainer, tmp_path, monkeypatch):
+    """As on an accelerator. The epoch's 22 steps are 8, 8 and 6."""
+    config, original = trainer.quick_config(), loop.assemble
+    loop.train(config, tmp_path / "single", console=quiet())
+
+    def assemble_many(config, dataset, mesh):
+        run, state = original(config, dataset, mesh)
+        return replace(run, program=replace(run.program, steps_per_call=8)), state
+
+    monkeypatch.setattr(loop, "assemble", assemble_many)
+    loop.train(config, tmp_path / "many", console=quiet())
     with monkeypatch.context() as patch:
         signal_at(patch, 30, signal.SIGTERM)
         with pytest.raises(Interrupted, match="at step 30;"):
-            loop.train(many, tmp_path / "broken", console=quiet())
-    loop.train(many, tmp_path / "broken", console=quiet())
+            loop.train(config, tmp_path / "broken", console=quiet())
+    loop.train(config, tmp_path / "broken", console=quiet())
     single, whole, broken = (
         [timeless(line) for line in read_metrics(tmp_path / name)] for name in ("single", "many", "broken")
     )
@@ -431,22 +437,21 @@ def test_the_first_epochs_train_on_shrunk_images(trainer):
     config = trainer.quick_config()
     config = replace(config, augment=replace(config.augment, small_size=5, small_share=0.5))
     run, state = assemble(config, load_dataset(config.data), one_device_mesh(64))
-    order = run.order(0)[:1]
 
-    def loss(dispatch, *rest):
-        copies = jax.tree.map(jax.numpy.copy, (state, TrainMetrics.zero()))
-        return float(dispatch(*copies, *rest)[1].loss)
+    def side(step: int) -> int:
+        make_steps = run.program.run_small_steps if step < 22 else run.program.run_steps
+        (call,) = loop.advance(run, jax.tree.map(jax.numpy.copy, state), TrainMetrics.zero(), step, step + 1)
+        jaxpr = jax.make_jaxpr(make_steps)(state, TrainMetrics.zero(), run.feed.data, run.feed.take(0, 1))
+        assert int(call.metrics.count) == 64
+        return 5 if "f32[64,5,5,3]" in str(jaxpr) else 8
 
-    small, full = (loss(each, run.train_data, order) for each in (run.program.small_dispatch, run.program.dispatch))
-    got = [loss(run.dispatch, order, epoch) for epoch in range(config.train.epochs)]
-    assert small != pytest.approx(full, rel=1e-3)
-    np.testing.assert_allclose(got, [small, full], rtol=1e-4)
+    assert [side(0), side(21), side(22), side(43)] == [5, 5, 8, 8]
 
 
 def test_images_are_not_shrunk_to_more_than_their_size(trainer):
     config = trainer.quick_config()
     config = replace(config, augment=replace(config.augment, small_size=8))
-    with pytest.raises(UsageError, match=r"--augment.small-size: got 8, wanted fewer than the images' 8 pixels"):
+    with pytest.raises(UsageError, match=r"--augment.small-size: got 8, .* 8 pixels"):
         assemble(config, load_dataset(config.data), one_device_mesh(64))
 
 
@@ -458,30 +463,68 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(trainer, tmp_path
     assert caught.value.exit_code == 1 and "--optimizer.peak-learning-rate" in str(caught.value)
 
 
-def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(trainer, tmp_path, monkeypatch):
+@pytest.mark.parametrize("bad_step", [30])
+def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(trainer, tmp_path, monkeypatch, bad_step):
     original = loop.assemble
 
     def poisoned(config, dataset, mesh):
         run, state = original(config, dataset, mesh)
 
-        def dispatch(state, metrics, order, epoch):
-            spoil = jax.tree.map(lambda x: x * np.nan, state.params) if state.step == 30 else state.params
-            return run.dispatch(replace(state, params=spoil), metrics, order, epoch)
+        def steps(state, *rest):
+            spoil = jax.tree.map(lambda x: x * np.nan, state.params) if state.step == bad_step else state.params
+            return run.steps(replace(state, params=spoil), *rest)
 
-        return replace(run, dispatch=dispatch), state
+        return replace(run, steps=steps), state
 
     monkeypatch.setattr(loop, "assemble", poisoned)
-    with pytest.raises(UserError, match=r"the loss of step 30 is not .*; the last good checkpoint: step 22 in "):
+    with pytest.raises(UserError, match=rf"step {bad_step} is not .*checkpoint: step 22 in "):
         loop.train(trainer.quick_config(), tmp_path, console=quiet())
 
 
-@pytest.mark.parametrize("failure", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")])
-def test_running_out_of_memory_names_the_remedies(trainer, tmp_path, monkeypatch, failure):
+def test_an_update_that_is_not_finite_is_not_saved(trainer, tmp_path, monkeypatch):
+    """The loss of the last step of an epoch is computed before its update."""
+    original = loop.assemble
+
+    def poisoned(config, dataset, mesh):
+        run, state = original(config, dataset, mesh)
+
+        def steps(state, *rest):
+            state, metrics = run.steps(state, *rest)
+            params = jax.tree.map(lambda x: x * np.nan, state.params) if state.step == 44 else state.params
+            return replace(state, params=params), metrics
+
+        return replace(run, steps=steps), state
+
+    monkeypatch.setattr(loop, "assemble", poisoned)
+    config = trainer.quick_config(epochs=3)  # epochs 1 and 3 are evaluated
+    config = replace(config, evaluate=replace(config.evaluate, every_epochs=3))
+    with pytest.raises(UserError, match=r"step 44 .*checkpoint: step 22 in "):
+        loop.train(config, tmp_path, console=quiet())
+    assert not (tmp_path / "checkpoints" / "44").exists()
+
+
+FAILURES = [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_memory_that_the_data_exhausts_names_the_data_and_not_the_batch(trainer, tmp_path, monkeypatch, failure):
     def assemble(config, dataset, mesh):
         raise failure
 
     monkeypatch.setattr(loop, "assemble", assemble)
-    with pytest.raises(UserError, match=r"out of memory .*--train.batch-size 64.*--optimizer.accumulate 2"):
+    with pytest.raises(UserError, match=r"out of memory.*--data.image-size") as caught:
+        loop.train(trainer.quick_config(), tmp_path, console=quiet())
+    assert "batch-size" not in str(caught.value)
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_memory_that_a_step_exhausts_names_the_batch(trainer, tmp_path, monkeypatch, failure):
+    def advance(*_):
+        raise failure
+        yield
+
+    monkeypatch.setattr(loop, "advance", advance)
+    with pytest.raises(UserError, match=r"out of memory.*--train.batch-size is 64"):
         loop.train(trainer.quick_config(), tmp_path, console=quiet())
 
 
@@ -491,7 +534,7 @@ def test_a_full_disk_ends_in_one_message_and_the_same_command_goes_on(trainer, b
     command = ["bash", "-c", 'ulimit -f 20; exec "$@"', "-", *trainer.command(tmp_path / "run")]
     full = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=300)
     assert full.returncode == 1 and full.stderr.count("\n") == 1, full.stderr
-    assert "a checkpoint could not be written" in full.stderr and "Make room" in full.stderr
+    assert "a checkpoint could not be written" in full.stderr
     summary = loop.train(trainer.config(), tmp_path / "run", console=quiet())
     assert summary["steps"] == LAST
 
@@ -502,7 +545,7 @@ def test_a_disk_that_fills_up_between_checkpoints_ends_in_a_message(trainer, tmp
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(loop.Logbook, "write", write)
-    with pytest.raises(UserError, match=rf"can't write to .*: {os.strerror(number)}; make room .* to go on") as caught:
+    with pytest.raises(UserError, match=rf"can't write to .*: {os.strerror(number)}.*--workdir") as caught:
         loop.train(trainer.quick_config(), tmp_path, console=quiet())
     assert caught.value.exit_code == 1
 
@@ -528,14 +571,13 @@ def test_a_validation_split_is_logged_and_its_best_checkpoint_kept(trainer, tmp_
         config,
         data=replace(config.data, val_fraction=0.1),
         evaluate=replace(config.evaluate, every_epochs=1),
-        checkpoint=replace(config.checkpoint, keep=1),
     )
     loop.train(config, tmp_path, console=quiet())
     scores = {line["step"]: line["accuracy"] for line in read_metrics(tmp_path) if line["split"] == "val"}
     assert len(scores) == 4
     kept = {int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*")}
     best = [step for step in scores if scores[step] == max(scores.values())]
-    assert max(scores) in kept and kept & set(best) and len(kept) <= 2
+    assert max(scores) in kept and kept & set(best) and len(kept) <= 3
 
 
 def test_a_small_terminal_gets_the_figures_whole(trainer, tmp_path, whole):

@@ -1,0 +1,44 @@
+"""What the training loop asks of a source of images, wherever the images are."""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Array, Int, PyTree, UInt8
+
+
+class Examples(NamedTuple):
+    """Images of one step on the devices, before augmentation."""
+
+    images: UInt8[Array, "batch height width 3"]
+    labels: Int[Array, " batch"]
+    indices: Int[Array, " batch"]
+    """Place of each image in the data set."""
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """A source of training images.
+
+    What `take` returns is made into `Examples` on the device, inside the compiled step. Its order is a function of the
+    seed and the step alone, whatever the number of devices.
+    """
+
+    steps_per_epoch: int
+    data: PyTree
+    """Arrays that stay on the devices during the whole run; empty if every step brings its own images."""
+
+    def take(self, step: int, count: int) -> PyTree:
+        """Return the input of `count` steps from `step` on, on the devices, with a leading axis of steps.
+
+        Args:
+            step: completed steps of the run.
+            count: number of steps; they belong to one epoch.
+        """
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint stores of the feed, in JSON's types."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a stored state."""
+        ...

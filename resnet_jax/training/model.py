@@ -1,0 +1,50 @@
+"""The network of a run: drawn from the seed, or started from pretrained weights."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from resnet_jax.classifier.pretrained import load_classifier, load_torchvision
+from resnet_jax.config import Config
+from resnet_jax.errors import UsageError
+from resnet_jax.models.registry import Network
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.training.randomness import split_by_purpose
+from resnet_jax.weights.torchvision import to_torchvision
+
+
+def make_model(config: Config, num_classes: int) -> ResNet:
+    """Draw the weights of the network that a resolved configuration describes.
+
+    Raises:
+        UsageError: the architecture does not exist in this width.
+    """
+    network = Network(config.model.arch, num_classes, config.model.stem, config.model.width)
+    keys = split_by_purpose(jax.random.key(config.train.seed))
+    assert config.model.dtype is not None
+    try:
+        return network.build(
+            recompute=config.model.recompute, dtype=jnp.dtype(config.model.dtype), rngs=nnx.Rngs(params=keys.params)
+        )
+    except ValueError as error:
+        raise UsageError(f"--model.width: got {config.model.width} with {config.model.arch}: {error}") from error
+
+
+def draw_model(config: Config, num_classes: int) -> ResNet:
+    """Draw the weights as one program, which compiles faster than the 62 draws one by one."""
+    return nnx.jit(partial(make_model, config, num_classes))()
+
+
+def start_from(model: ResNet, source: str) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
+    """Set pretrained weights under the fresh classifier of `model`, in place.
+
+    Returns:
+        Mean and standard deviation that the weights expect images to be normalized by.
+    """
+    classifier = load_classifier(source)
+    load_torchvision(model, to_torchvision(classifier.model), head="fresh")
+    return np.array(classifier.preprocessing.mean, np.float32), np.array(classifier.preprocessing.std, np.float32)
