@@ -12,6 +12,7 @@ from jax import ShapeDtypeStruct
 from jax.sharding import Mesh, Sharding
 
 from resnet_jax.config import Config
+from resnet_jax.data.resident import ResidentData
 from resnet_jax.errors import UsageError
 from resnet_jax.hardware.compilation import lower_step
 from resnet_jax.hardware.sharding import replicated, sharded
@@ -99,15 +100,15 @@ def lower(job: Job, batch_size: int, mesh: Mesh | None, resident_images: int) ->
     step: Any
     rest: tuple
     if job.resident:
-        data = (
-            ShapeDtypeStruct((resident_images, math.prod(shape)), "uint8"),
-            ShapeDtypeStruct((resident_images,), "int32"),
-        )
+        rows: Any = ShapeDtypeStruct((resident_images, math.prod(shape)), "uint8")
+        labels: Any = ShapeDtypeStruct((resident_images,), "int32")
         metrics, order = jax.eval_shape(TrainMetrics.zero), ShapeDtypeStruct((1, batch_size), "int32")
+        data = ResidentData(rows, labels)
         step, rest = program.run_steps, (_on(whole, metrics), _on(whole, data), _on(by_row, order))
     else:
-        batch = (ShapeDtypeStruct((batch_size, *each), "float32") for each in (shape, (job.classes,)))
-        step, rest = program.train_step, (Batch(*_on(divided, batch)),)
+        images: Any = ShapeDtypeStruct((batch_size, *shape), "float32")
+        soft_labels: Any = ShapeDtypeStruct((batch_size, job.classes), "float32")
+        step, rest = program.train_step, (_on(divided, Batch(images, soft_labels)),)
     return jax.jit(step).lower(state, *rest) if mesh is None else lower_step(step, state, *rest)
 
 
