@@ -1,23 +1,25 @@
-"""ResNet-18 on CIFAR-10, meant to be the most accurate: 300 epochs with Muon.
+"""ResNet-18 on CIFAR-10, intended as the most accurate: 300 epochs with Muon.
 
     python train.py --config configs/cifar10_best.py
 
-The recipe of cifar10_96.py with averaged weights and the larger cutout of the reference. Not measured here yet.
+As cifar10_96.py, for longer, with averaged weights and the larger cutout of the reference. Accuracy and time with this
+code: not measured.
 """
 
 from dataclasses import replace
 
-from cifar10_96 import get_config as long
+from cifar10 import get_config as reference
+from cifar10 import muon
 
-from resnet_jax.config import AugmentConfig, CheckpointConfig, Config
+from resnet_jax.config import AugmentConfig, CheckpointConfig, Config, EvaluateConfig, TrainConfig
 
 
 def get_config() -> Config:
-    config = long()
     return replace(
-        config,
+        reference(),
         augment=AugmentConfig(crop_padding=4, flip="alternating", cutout=16),
-        train=replace(config.train, epochs=300, ema_decay=0.9995),
-        evaluate=replace(config.evaluate, every_epochs=10),
+        optimizer=muon(0.03),
+        train=TrainConfig(epochs=300, batch_size=128, label_smoothing=0.1, ema_decay=0.9995),
+        evaluate=EvaluateConfig(every_epochs=10, batch_size=2000, tta="full"),
         checkpoint=CheckpointConfig(every_epochs=10),
     )

@@ -2,7 +2,7 @@
 
     python train.py --config configs/fashion_mnist.py
 
-Not measured here yet.
+Accuracy and time: not measured.
 """
 
 from resnet_jax.config import AugmentConfig, Config, DataConfig, EvaluateConfig, OptimizerConfig, TrainConfig
