@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_jax.data.source import load_tfds
+from resnet_jax.data.memory import load
+from resnet_jax.data.source import open_tfds
 
 REPO = Path(__file__).parent.parent
 TRAIN = str(REPO / "train.py")
@@ -122,7 +123,7 @@ def test_a_batch_must_divide_among_the_devices(complaint):
 
 
 def test_a_batch_larger_than_the_training_set_says_how_large_that_is(complaint, tmp_path, capsys):
-    load_tfds("digits", tmp_path / "data", None)
+    load(open_tfds("digits", tmp_path / "data"), None)
     capsys.readouterr()
     code, message = complaint("--data.dir", tmp_path / "data", "--train.batch-size", 1440)
     assert code == 2 and "got 1440" in message and "1437 training images" in message

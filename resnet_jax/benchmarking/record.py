@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from resnet_jax.config import Config
-from resnet_jax.data.source import Dataset
+from resnet_jax.data.memory import Dataset
 from resnet_jax.training.evaluation import evaluate
 from resnet_jax.training.loop import advance, zero_metrics
 from resnet_jax.training.setup import Run, assemble

@@ -12,7 +12,7 @@ from flax import nnx
 
 from resnet_jax.benchmarking.measure import Work
 from resnet_jax.config import AugmentConfig, Config, ModelConfig, TrainConfig
-from resnet_jax.data.source import Dataset, Split
+from resnet_jax.data.memory import Dataset, Split
 from resnet_jax.hardware.compilation import CompiledStep, compile_lowered, compiler_options
 from resnet_jax.hardware.flops import Cost, cost_of
 from resnet_jax.hardware.sharding import make_mesh, settle, sharded

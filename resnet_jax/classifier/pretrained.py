@@ -18,6 +18,7 @@ from resnet_jax.data.reading.images import decode_rgb
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import REGISTRY, Architecture, Network
 from resnet_jax.models.resnet import ResNet
+from resnet_jax.runs.stored import read_evaluated
 from resnet_jax.weights import hub
 from resnet_jax.weights.files import read_weights, write_weights
 from resnet_jax.weights.torchvision import Misfit, assign, is_head, to_torchvision, torchvision_shapes
@@ -269,8 +270,6 @@ def _read(source: Source) -> tuple[Mapping[str, ArrayLike], tuple[str, ...]]:
 
 
 def _read_run(path: Path) -> Classifier:
-    from resnet_jax.runs.checkpoint import read_evaluated
-
     restored = read_evaluated(path / "checkpoints")
     info, settings = restored.info, restored.info["config"]["model"]
     names = tuple(info["class_names"])

@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from resnet_jax.data.reading.cache import cache_dir
+from resnet_jax.data.reading.cache import image_cache
 from resnet_jax.data.reading.images import Example, decode
-from resnet_jax.data.reading.prepared import OWN, default_data_dir, prepared_folders
+from resnet_jax.data.reading.tfds_folders import OWN, default_data_dir, prepared_folders
 
 PROBE = """
 import json, jax
@@ -98,7 +98,7 @@ def diagnose(root: Path, environ: Mapping[str, str], data_dir: Path) -> list[Fin
         tensorflow(installed, sys.modules, gpu="gpu" in _platforms(answer)),
         compilation_cache(answer.get("cache")),
         disk("runs", Path.cwd(), "give a --workdir on another disk"),
-        disk("image cache", cache_dir(), "set XDG_CACHE_HOME to a folder on another disk"),
+        disk("image cache", image_cache(), "set XDG_CACHE_HOME to a folder on another disk"),
         disk("data sets", data_dir, "set TFDS_DATA_DIR or --data.dir to a folder on another disk"),
         prepared(data_dir),
         decoding(),

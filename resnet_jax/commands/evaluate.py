@@ -65,26 +65,27 @@ def _figures(classifier, data: EvalData, tta: Literal["none", "flip", "full"], b
     import numpy as np
     from flax import nnx
 
+    from resnet_jax.data.memory import load
     from resnet_jax.hardware.sharding import make_mesh, replicated
     from resnet_jax.training.evaluation import evaluate as evaluate_batches
-    from resnet_jax.training.setup import load_dataset, on_devices, splits_of
+    from resnet_jax.training.setup import on_devices, open_source
     from resnet_jax.training.step import make_eval_step
     from resnet_jax.training.summary import figures_of
 
     config, preprocessing = _data_config(classifier, data), classifier.preprocessing
     resize = None if "config" in classifier.info else preprocessing.resize
-    dataset = load_dataset(config, resize=resize)
+    dataset = load(open_source(config), config.image_size, resize=resize)
     if len(dataset.class_names) != classifier.network.num_classes:
         raise UsageError(
             f"--data.name: {dataset.name} has {len(dataset.class_names)} classes and the network "
             f"{classifier.network.num_classes}; evaluate it on images of its own classes"
         )
-    splits = splits_of(dataset, config.val_fraction)
+    dataset = dataset.hold_out(config.val_fraction)
     mesh = make_mesh(jax.device_count())
     graphdef, *weights = nnx.split(classifier.model, nnx.Param, nnx.BatchStat)
     eval_step = make_eval_step(graphdef, preprocessing.normalize, tta=tta)
     weights = jax.device_put(tuple(map(nnx.to_pure_dict, weights)), replicated(mesh))
-    result, _ = evaluate_batches(eval_step, weights, on_devices(splits[data.split], batch_size, mesh))
+    result, _ = evaluate_batches(eval_step, weights, on_devices(getattr(dataset, data.split), batch_size, mesh))
     classes = zip(dataset.class_names, result.class_accuracy, strict=True)
     return {
         "dataset": dataset.name,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Int32, Key, UInt8
+from jaxtyping import Array, Bool, Int, Int32, Key, UInt8
 
 from resnet_jax.data.feed import Examples
 from resnet_jax.hardware.sharding import place, replicated, sharded
@@ -98,15 +98,3 @@ def eval_batches(
         mask = index < len(images)
         index = np.minimum(index, len(images) - 1)
         yield EvalBatch(images[index], labels[index], mask)
-
-
-def channel_statistics(
-    images: UInt8[np.ndarray, "n height width 3"],
-) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
-    """Computes mean and standard deviation of each channel over all pixels, in units of 0 to 1, exactly."""
-    levels = np.arange(256) / 255
-    counts = np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)])
-    shares = counts / counts.sum(1, keepdims=True)
-    mean = shares @ levels
-    std = np.sqrt(shares @ levels**2 - mean**2)
-    return mean.astype(np.float32), np.maximum(std, 1 / 255).astype(np.float32)

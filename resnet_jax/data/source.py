@@ -1,112 +1,76 @@
-"""Image classification data sets in memory: from TFDS folders and from folders of images."""
+"""What images there are: a prepared TFDS set or a folder of images, opened without decoding an image."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import Int32, UInt8
-
-from resnet_jax.data.reading.cache import cached
 from resnet_jax.data.reading.folder import list_folder
-from resnet_jax.data.reading.images import Examples, decode
-from resnet_jax.data.reading.prepared import PreparedSplit, default_data_dir, open_builder
+from resnet_jax.data.reading.images import Examples
+from resnet_jax.data.reading.tfds_folders import default_data_dir
 from resnet_jax.errors import UserError
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 
-class Split(NamedTuple):
-    """Decoded images and the class of each."""
-
-    images: UInt8[np.ndarray, "n height width 3"]
-    labels: Int32[np.ndarray, " n"]
-
-
 @dataclass(frozen=True)
-class Dataset:
-    """A data set in memory; its arrays are read-only."""
+class Source:
+    """A labeled data set with a training and a test split, still encoded."""
 
     name: str
     class_names: tuple[str, ...]
-    train: Split
-    test: Split
+    train: Examples
+    test: Examples
+    files: tuple[Path, ...]
+    """Files that the images are read from."""
+    layout: Any = None
+    """What else the splits depend on, in JSON's types: the class and split of each file of a folder."""
 
 
-def load_tfds(name: str, data_dir: Path | None, image_size: int | None, *, resize: int | None = None) -> Dataset:
-    """Loads a TFDS image classification set without TensorFlow.
+def open_tfds(name: str, data_dir: Path | None = None) -> Source:
+    """Open a TFDS image classification set without TensorFlow.
 
-    cifar10, cifar100, mnist, fashion_mnist and digits are downloaded and prepared on first use; any other is read from
-    the folder in which TFDS prepared it. The test split is "test", or "validation" where that is missing or unlabelled.
+    cifar10, cifar100, mnist, fashion_mnist and digits are downloaded and prepared on first use; any other set is read
+    from the folder in which TFDS prepared it. The test split is "test", or "validation" if "test" is missing or
+    unlabeled.
 
     Args:
-        name: TFDS's name, "name/config" where the set has configurations.
-        data_dir: of TFDS; None for $TFDS_DATA_DIR or ~/tensorflow_datasets.
-        image_size: pixels; the shorter side is resized and the centre square of this side kept. None for as stored.
-        resize: pixels that the shorter side is resized to; None for `image_size`.
+        name: TFDS's name, "name/config" if the set has configurations.
+        data_dir: folder of TFDS; by default $TFDS_DATA_DIR, or else ~/tensorflow_datasets.
 
     Raises:
-        UserError: no such data set, it cannot be downloaded, is no image classification, or does not fit in memory.
+        UserError: there is no such data set, it can't be downloaded, or it is not an image classification set.
     """
+    from resnet_jax.data.reading.prepared import PreparedSplit, open_builder  # loads TFDS
+
     builder = open_builder(name, (data_dir or default_data_dir()).expanduser().absolute())
-    keys = _image_and_label(builder.info)
-    train, test = (PreparedSplit(builder, split, *keys) for split in ("train", _test_split(builder, keys)))
-    files = [path for path in Path(builder.data_dir).iterdir() if path.is_file()]
-    return _load(name, tuple(builder.info.features[keys[1]].names), files, train, test, (image_size, resize))
+    image_key, label_key = _image_and_label(builder.info)
+    splits = [
+        PreparedSplit(builder, split, image_key, label_key)
+        for split in ("train", _test_split(builder, image_key, label_key))
+    ]
+    files = tuple(path for path in Path(builder.data_dir).iterdir() if path.is_file())
+    return Source(name, tuple(builder.info.features[label_key].names), splits[0], splits[1], files)
 
 
-def load_folder(path: Path, image_size: int | None, *, resize: int | None = None) -> Dataset:
-    """Loads PATH/train/<class>/<image> and PATH/test/<class>/<image>, or PATH/<class>/<image>.
+def open_folder(path: Path) -> Source:
+    """Open PATH/train/<class>/<image> and PATH/test/<class>/<image>, or PATH/<class>/<image>.
 
-    "val" and "validation" are taken for "test". In the second form a fixed fifth of each class is the test split.
-    Classes are in alphabetical order.
-
-    Args:
-        path: of the folder.
-        image_size: pixels; the shorter side is resized and the centre square of this side kept. None for as stored.
-        resize: pixels that the shorter side is resized to; None for `image_size`.
+    "val" and "validation" are used as "test". In the second form a fixed fifth of each class is the test split. Classes
+    are in alphabetical order.
 
     Raises:
-        UserError: the folder is not laid out like that, an image is unreadable, or they do not fit in memory.
+        UserError: the folder does not exist or has another layout.
     """
     path = path.expanduser().absolute()
     class_names, train, test = list_folder(path)
-    files = [Path(example.origin) for example in (*train, *test)]
-    return _load(path.name, class_names, files, train, test, (image_size, resize))
-
-
-def _load(
-    name: str,
-    class_names: tuple[str, ...],
-    files: list[Path],
-    train: Examples,
-    test: Examples,
-    size: tuple[int | None, int | None],
-) -> Dataset:
-    def decode_splits() -> dict[str, np.ndarray]:
-        splits = {"train": decode(train, *size), "test": decode(test, *size)}
-        sizes = {split: images.shape[1:3] for split, (images, _) in splits.items()}
-        if sizes["train"] != sizes["test"]:
-            raise UserError(
-                f"The images of {name} have one size, height and width, in train and another in test: {sizes}. "
-                "Set `--data.image-size` to resize and crop them to it."
-            )
-        return {
-            f"{split}_{part}": array
-            for split, arrays in splits.items()
-            for part, array in zip(("images", "labels"), arrays, strict=True)
-        }
-
-    arrays = cached(name, files, size, decode_splits)
-    train_split, test_split = (
-        Split(arrays[f"{split}_images"], arrays[f"{split}_labels"]) for split in ("train", "test")
-    )
-    return Dataset(name, class_names, train_split, test_split)
+    layout = [[example.label for example in train], [example.label for example in test]]
+    files = tuple(Path(example.origin) for example in (*train, *test))
+    return Source(path.name, class_names, train, test, files, layout)
 
 
 def _image_and_label(info: "tfds.core.DatasetInfo") -> tuple[str, str]:
-    """Returns the names of the image and label features: the supervised pair, else the only ones of their types."""
+    """Return the names of the image and label features: the supervised pair, or else the only ones of their types."""
     import tensorflow_datasets as tfds
 
     kinds = (tfds.features.Image, tfds.features.ClassLabel)
@@ -117,19 +81,23 @@ def _image_and_label(info: "tfds.core.DatasetInfo") -> tuple[str, str]:
     if [len(keys) for keys in named] == [1, 1]:
         return named[0][0], named[1][0]
     raise UserError(
-        f"{info.full_name} is no image classification: wanted are one Image and one ClassLabel feature, "
+        f"{info.full_name} is not an image classification set: expected one Image and one ClassLabel feature, "
         f"got {', '.join(f'{key} ({type(feature).__name__})' for key, feature in info.features.items())}. "
         "Choose another data set, or lay its images out in folders."
     )
 
 
-def _test_split(builder: "tfds.core.DatasetBuilder", keys: tuple[str, str]) -> str:
-    """Returns "test", or "validation" where there is no test split or its labels are withheld (-1, as in ImageNet)."""
+def _test_split(builder: "tfds.core.DatasetBuilder", image_key: str, label_key: str) -> str:
+    """Return "test", or "validation" if there is no test split or its labels are withheld (-1, as in ImageNet)."""
+    from resnet_jax.data.reading.prepared import PreparedSplit
+
     splits = builder.info.splits
     for split in ("test", "validation"):
-        if "train" in splits and split in splits and next(iter(PreparedSplit(builder, split, *keys))).label >= 0:
-            return split
+        if "train" in splits and split in splits:
+            first = next(iter(PreparedSplit(builder, split, image_key, label_key)))
+            if first.label >= 0:
+                return split
     raise UserError(
-        f"{builder.info.full_name} has the splits {', '.join(splits)}: wanted are train, and a labelled test or "
-        "validation. Choose another data set, or prepare it whole."
+        f"{builder.info.full_name} has the splits {', '.join(splits)}: expected train, and a labeled test or "
+        "validation split. Choose another data set, or prepare all of it."
     )

@@ -1,30 +1,23 @@
-"""Checkpoints with Orbax: written in the background, whole or not at all, restored onto any number of devices."""
+"""Checkpoints with Orbax: written in the background, complete or not at all, restored onto any number of devices."""
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 from jaxtyping import PyTree
 
 from resnet_jax.errors import UserError
+from resnet_jax.runs.folder import complete_steps
+from resnet_jax.runs.stored import Restored, reason, stored_structure, structure_of
 
 policies = ocp.checkpoint_managers
 UNKNOWN = -1.0  # score of a checkpoint that was not evaluated: below any accuracy
-
-
-@dataclass(frozen=True)
-class Restored:
-    """A checkpoint read back."""
-
-    step: int
-    state: PyTree
-    info: dict[str, Any]
+COMPARED = ("class_names", "image_shape", "train_images", "test_images", "mean", "std")
+"""Metadata that describe the images: a run goes on only with those that it has been trained on."""
 
 
 class Checkpoints:
@@ -32,7 +25,7 @@ class Checkpoints:
 
     Args:
         directory: holds the folders; made if it does not exist.
-        keep: latest checkpoints kept.
+        keep: number of the latest checkpoints to keep.
         best: keep the checkpoint with the highest score, an accuracy, as well.
     """
 
@@ -55,59 +48,85 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: PyTree, info: dict[str, Any], *, score: float | None = None) -> None:
-        """Copies `state` off the devices and starts to write it; a checkpoint of this step that exists is left alone.
+        """Copy `state` off the devices and start to write it; an existing checkpoint of this step is not changed.
+
+        Args:
+            step: completed updates.
+            state: arrays.
+            info: metadata stored with them, in JSON's types; `score` is added.
+            score: accuracy on held-out images, by which the best checkpoint is chosen.
 
         Raises:
             UserError: this or the previous checkpoint could not be written.
         """
         if step in self._manager.all_steps():
             return
-        arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info))
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info | {"score": score})
+        )
         metrics = {"score": UNKNOWN if score is None else score} if self._best else None
         self._guard(lambda: self._manager.save(step, args=arguments, metrics=metrics, force=True))
 
     def wait(self) -> None:
-        """Waits until everything is written.
+        """Wait until everything is written.
 
         Raises:
-            UserError: it could not be.
+            UserError: it could not be written.
         """
         self._guard(self._manager.wait_until_finished)
 
-    def restore(self, like: PyTree, sharding: Sharding, report: Callable[[str], None]) -> Restored | None:
-        """Reads the latest checkpoint that can be read; None where there is none at all.
+    def restore(
+        self, like: PyTree, sharding: Sharding, report: Callable[[str], None], info: dict[str, Any] | None = None
+    ) -> Restored | None:
+        """Read the latest checkpoint that can be read; None if there is none at all.
 
         Args:
-            like: a state of the wanted structure, of which shapes and types are used.
+            like: a state of the expected structure, of which shapes and types are used.
             sharding: where the arrays go, whatever devices they were saved from.
-            report: is told of each checkpoint that cannot be read, which is then renamed to `<step>.unreadable`.
+            report: is told of each damaged checkpoint, which is then renamed to `<step>.unreadable`.
+            info: metadata of the run that is to go on, which is compared with those stored.
 
         Raises:
-            UserError: there are checkpoints and none can be read.
+            UserError: all checkpoints are damaged, or one has another structure or belongs to other images.
         """
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
         found = self.steps
         for step in reversed(found):
-            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), info=ocp.args.JsonRestore())
             try:
-                read = self._manager.restore(step, args=arguments)
-                return Restored(step, read["state"], read["info"])
-            except (MemoryError, jax.errors.JaxRuntimeError):
-                raise  # a fault of the machine, not of the file
+                stored, structure = self._info(step), stored_structure(self.directory / str(step))
+                _check_images(stored, info or {})
+                self._check_structure(step, structure, structure_of(like))
+                arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+                return Restored(step, self._manager.restore(step, args=arguments)["state"], stored)
+            except (MemoryError, jax.errors.JaxRuntimeError, UserError):
+                raise  # not a fault of the file
             except Exception as error:  # whatever a damaged file makes Orbax or TensorStore raise
-                reason = str(error).split("\n")[0][:200]
-                report(f"checkpoint {step} in {self.directory} can't be read ({reason}); trying the one before")
+                report(f"can't read checkpoint {step} in {self.directory} ({reason(error)}); trying the one before")
                 self._set_aside(step)
         if found:
             raise UserError(
-                f"none of the checkpoints {found} in {self.directory} can be read: they were set aside as "
+                f"none of the checkpoints {found} in {self.directory} can be read: they were renamed to "
                 "<step>.unreadable; restore one from a copy, or start again with another --workdir"
             )
         return None
 
     def close(self) -> None:
-        """Waits for what is being written and lets go of the folder."""
+        """Wait for what is being written and release the folder."""
         self._guard(self._manager.close)
+
+    def _info(self, step: int) -> dict[str, Any]:
+        return self._manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))["info"]
+
+    def _check_structure(self, step: int, got: dict[str, tuple], expected: dict[str, tuple]) -> None:
+        differing = sorted(key for key in got.keys() | expected.keys() if got.get(key) != expected.get(key))
+        if differing:
+            first = ", ".join(
+                f"{key}: {got.get(key, 'absent')} -> {expected.get(key, 'absent')}" for key in differing[:3]
+            )
+            raise UserError(
+                f"checkpoint {step} in {self.directory} holds another network or optimizer than this version trains: "
+                f"{len(differing)} arrays differ ({first}); use the version that wrote it, or another --workdir"
+            )
 
     def _set_aside(self, step: int) -> None:
         target = self.directory / f"{step}.unreadable"
@@ -118,44 +137,25 @@ class Checkpoints:
     def _guard(self, action: Callable[[], object]) -> None:
         try:
             action()
+        except jax.errors.JaxRuntimeError:
+            raise  # of a device, though it is a RuntimeError
         except (OSError, ValueError, RuntimeError) as error:  # TensorStore reports a full disk as a ValueError
-            complete = [path.name for path in self.directory.glob("[0-9]*") if path.name.isdigit()]
-            last = max(map(int, complete), default=None)
-            reason = (str(error) or repr(error)).splitlines()[0][:300]
+            last = max(complete_steps(self.directory), default=None)
             kept = f"the checkpoint of step {last} is complete" if last else "there is no earlier checkpoint"
             raise UserError(
-                f"a checkpoint could not be written to {self.directory}: {reason}; {kept}. "
-                "Make room or mend the permissions, then run the same command with the same --workdir to go on"
+                f"can't write a checkpoint to {self.directory}: {reason(error)}; {kept}. Free space or correct the "
+                "permissions, then run the same command with the same --workdir to go on"
             ) from error
 
 
-def read_evaluated(directory: Path) -> Restored:
-    """Reads the weights to evaluate (the averages where they are kept) of the latest checkpoint, as NumPy arrays.
-
-    Returns:
-        `state` is {"params": ..., "batch_stats": ...}, whatever devices it was saved from.
-
-    Raises:
-        UserError: there is no checkpoint, or it can't be read.
-    """
-    steps = [int(path.name) for path in directory.glob("[0-9]*") if path.name.isdigit()]
-    if not steps:
-        raise UserError(f"{directory} holds no checkpoint: train until the first one is written")
-    path = directory.absolute() / str(max(steps))
-    try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            saved = checkpointer.metadata(path / "state").item_metadata["train"]
-            prefix = "" if saved["ema_params"] is None else "ema_"
-            wanted = {"train": {prefix + name: saved[prefix + name] for name in ("params", "batch_stats")}}
-            arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-            arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=arrays, partial_restore=True)
-            read = checkpointer.restore(path / "state", args=arguments)["train"]
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-            info = checkpointer.restore(path / "info")
-    except Exception as error:  # whatever a damaged file makes Orbax or TensorStore raise
-        reason = str(error).split("\n")[0][:200]
-        raise UserError(f"checkpoint {path} can't be read ({reason}): move it away to use the one before") from error
-    return Restored(max(steps), {name.removeprefix(prefix): tree for name, tree in read.items()}, info)
+def _check_images(stored: dict[str, Any], now: dict[str, Any]) -> None:
+    both = [key for key in COMPARED if key in stored and key in now]
+    changed = [f"{key}: {stored[key]} -> {now[key]}" for key in both if stored[key] != now[key]]
+    if changed:
+        raise UserError(
+            f"the images are not those that the run was trained on ({'; '.join(changed)}): restore them, or start "
+            "again with another --workdir"
+        )
 
 
 def _score(metrics: dict[str, float]) -> float:

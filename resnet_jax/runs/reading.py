@@ -1,13 +1,12 @@
 """Run folders, read back to be shown beside each other."""
 
-import fcntl
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_letters
 from typing import Any
 
 from resnet_jax.errors import UserError
+from resnet_jax.runs.folder import complete_steps, is_locked, read_json, read_metrics, read_summary
 
 COLOURS = (  # to be told apart on white and on black
     *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b"),
@@ -43,18 +42,12 @@ class ShownRun:
 
 
 def read_run(path: Path, number: int, name: str) -> ShownRun:
-    from resnet_jax.runs.logbook import read_metrics, read_summary  # they import JAX
-
     if not (path / "config.json").is_file():
         inside = [str(file.parent) for file in sorted(path.glob("*/config.json"))]
         hint = f"name those in it: {' '.join(inside)}" if inside else "name a folder that train.py wrote (--workdir)"
         raise UserError(f"{path} holds no run: wanted is a folder with config.json and metrics.jsonl; {hint}")
-    try:
-        config, lines = json.loads((path / "config.json").read_text()), read_metrics(path)
-        summary = read_summary(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"the JSON files in {path} are unreadable ({error}): leave this run out, or mend it") from error
-    saved = [int(folder.name) for folder in path.glob("checkpoints/*") if folder.name.isdecimal()]
+    config, lines, summary = read_json(path / "config.json"), read_metrics(path), read_summary(path)
+    saved = complete_steps(path / "checkpoints")
     return ShownRun(
         name=name,
         letter=ascii_letters[number % len(ascii_letters)],
@@ -63,20 +56,8 @@ def read_run(path: Path, number: int, name: str) -> ShownRun:
         lines=lines,
         summary=summary,
         step=max([0, *saved, *(line["step"] for line in lines)]),
-        running=summary is None and _locked(path / ".lock"),
+        running=summary is None and is_locked(path),
     )
-
-
-def _locked(path: Path) -> bool:
-    """Whether a training holds the lock of its run folder."""
-    try:
-        with path.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no such file
-        pass
-    return False
 
 
 def figures_of(run: ShownRun) -> dict[str, str]:

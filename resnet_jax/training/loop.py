@@ -12,15 +12,17 @@ from jaxtyping import PyTree
 from rich.console import Console
 
 from resnet_jax.config import Config
+from resnet_jax.data.memory import load
 from resnet_jax.hardware.sharding import make_mesh, replicated
 from resnet_jax.runs.checkpoint import Checkpoints
-from resnet_jax.runs.logbook import Logbook, open_workdir, read_summary
+from resnet_jax.runs.folder import open_workdir, read_summary
+from resnet_jax.runs.logbook import Logbook
 from resnet_jax.training.epoch import finish_epoch
 from resnet_jax.training.faults import disk_faults, diverged, memory_faults
 from resnet_jax.training.interrupt import Interrupted, StopRequest
 from resnet_jax.training.metrics import NEVER, TrainMetrics
 from resnet_jax.training.progress import Display
-from resnet_jax.training.setup import Run, assemble, load_dataset
+from resnet_jax.training.setup import Run, assemble, open_source
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.summary import print_summary, summarize
 
@@ -96,7 +98,7 @@ def _train(
     config: Config, workdir: Path, mesh: Mesh, wandb_project: str | None, console: Console, stop: StopRequest
 ) -> dict[str, Any]:
     with memory_faults("choose a smaller --data.image-size, fewer images or a smaller --model.width"):
-        run, fresh = assemble(config, load_dataset(config.data), mesh)
+        run, fresh = assemble(config, load(open_source(config.data), config.data.image_size), mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2, best="val" in run.evaluations)
     display = Display(console, run.program.total_steps, config.train.batch_size)
     state, metrics, seconds = _resume(run, fresh, checkpoints, display)
@@ -140,7 +142,7 @@ def _resume(
 ) -> tuple[TrainState, TrainMetrics, float]:
     """Return state, metrics of the running epoch and seconds spent: from the latest checkpoint, or of a start."""
     zero = zero_metrics(run.mesh)
-    restored = checkpoints.restore(_saved(fresh, zero), replicated(run.mesh), display.say)
+    restored = checkpoints.restore(_saved(fresh, zero), replicated(run.mesh), display.say, run.info)
     if restored is None:
         return fresh, zero, 0.0
     display.say(f"resuming from step {restored.step}")

@@ -13,9 +13,9 @@ from jax.sharding import Mesh
 from resnet_jax.config import Config, DataConfig, as_dict
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.feed import Feed
-from resnet_jax.data.resident import EvalBatch, ResidentFeed, channel_statistics, eval_batches
-from resnet_jax.data.source import Dataset, Split, load_folder, load_tfds
-from resnet_jax.data.split import stratified_holdout
+from resnet_jax.data.memory import Dataset, Split
+from resnet_jax.data.resident import EvalBatch, ResidentFeed, eval_batches
+from resnet_jax.data.source import Source, open_folder, open_tfds
 from resnet_jax.hardware.compilation import CompiledStep
 from resnet_jax.hardware.sharding import place, replicated, sharded
 from resnet_jax.training.model import draw_model, start_from
@@ -58,12 +58,12 @@ def resolve(config: Config, platform: str) -> Config:
     return replace(config, model=replace(config.model, dtype=dtype))
 
 
-def load_dataset(config: DataConfig, *, resize: int | None = None) -> Dataset:
-    """Load the images that `config` describes; see `resnet_jax.data.source`."""
+def open_source(config: DataConfig) -> Source:
+    """Open the images that `config` describes; see `resnet_jax.data.source`."""
     if config.source == "folder":
         assert config.dir is not None
-        return load_folder(config.dir, config.image_size, resize=resize)
-    return load_tfds(config.name, config.dir, config.image_size, resize=resize)
+        return open_folder(config.dir)
+    return open_tfds(config.name, config.dir)
 
 
 def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainState]:
@@ -73,11 +73,11 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         UsageError: the configuration does not fit the data; see `make_program`.
     """
     chosen = resolve(config, mesh.devices.flat[0].platform)
-    splits = splits_of(dataset, config.data.val_fraction)
-    train = splits.pop("train")
+    dataset = dataset.hold_out(config.data.val_fraction)
+    train = dataset.train
     model = draw_model(chosen, len(dataset.class_names))
     if config.model.pretrained is None:
-        mean, std = channel_statistics(train.images)
+        mean, std = dataset.statistics()
     else:
         mean, std = start_from(model, config.model.pretrained)
     shapes = Shapes(len(train.labels), train.images.shape[1:], len(dataset.class_names))
@@ -92,12 +92,16 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         program=program,
         steps=CompiledStep(program.run_steps),
         small_steps=CompiledStep(program.run_small_steps),
-        evaluations={name: on_devices(split, config.evaluate.batch_size, mesh) for name, split in splits.items()},
+        evaluations={
+            name: on_devices(split, config.evaluate.batch_size, mesh)
+            for name, split in (("val", dataset.val), ("test", dataset.test))
+            if split is not None
+        },
         eval_steps={
             tta: make_eval_step(graphdef, partial(normalize, mean=mean, std=std), tta=tta)
             for tta in dict.fromkeys(("none", config.evaluate.tta))
         },
-        info=_checkpoint_info(config, dataset, mean, std) | {"train_images": shapes.images},
+        info=_checkpoint_info(config, dataset, mean, std),
     )
     return run, state
 
@@ -108,21 +112,11 @@ def _checkpoint_info(config: Config, dataset: Dataset, mean: np.ndarray, std: np
         "config": as_dict(config),
         "class_names": list(dataset.class_names),
         "image_shape": list(dataset.train.images.shape[1:]),
+        "train_images": len(dataset.train.labels),
         "test_images": len(dataset.test.labels),
         "mean": mean.tolist(),
         "std": std.tolist(),
     }
-
-
-def splits_of(dataset: Dataset, val_fraction: float | None) -> dict[str, Split]:
-    """Return the data set's splits by name; with `val_fraction`, a part of "train" is held out as "val"."""
-    if val_fraction is None:
-        return {"train": dataset.train, "test": dataset.test}
-    parts = [
-        Split(dataset.train.images[i], dataset.train.labels[i])
-        for i in stratified_holdout(dataset.train.labels, val_fraction)
-    ]
-    return {"train": parts[0], "val": parts[1], "test": dataset.test}
 
 
 def on_devices(split: Split, batch_size: int, mesh: Mesh) -> list[EvalBatch]:

@@ -8,7 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from resnet_jax.runs.logbook import Logbook, read_metrics
+from resnet_jax.runs.folder import read_metrics
+from resnet_jax.runs.logbook import Logbook
 from resnet_jax.runs.pictures import draw_confusion, draw_curves, draw_mistakes
 from resnet_jax.training.evaluation import evaluate
 from resnet_jax.training.metrics import EvalMetrics

@@ -10,7 +10,8 @@ from golden import draw
 import resnet_jax
 from resnet_jax.classifier.pretrained import Preprocessing, load_classifier
 from resnet_jax.commands.convert import convert
-from resnet_jax.data.source import load_tfds
+from resnet_jax.data.memory import load
+from resnet_jax.data.source import open_tfds
 from resnet_jax.models.registry import REGISTRY
 from resnet_jax.weights.files import read_weights
 
@@ -26,7 +27,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        data = load_tfds("digits", folder, image_size=64)
+        data = load(open_tfds("digits", folder), 64)
     preprocessing = Preprocessing()
     images, test_images = (
         np.asarray(preprocessing.normalize(np.array(split.images))) for split in (data.train, data.test)

@@ -11,7 +11,8 @@ from PIL import Image
 from resnet_jax.commands.show import show
 from resnet_jax.config import Config, DataConfig, ModelConfig, TrainConfig
 from resnet_jax.errors import UsageError, UserError
-from resnet_jax.runs.logbook import Logbook, open_workdir
+from resnet_jax.runs.folder import open_workdir
+from resnet_jax.runs.logbook import Logbook
 from resnet_jax.runs.reading import COLOURS
 
 SUMMARY = {

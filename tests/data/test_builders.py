@@ -24,7 +24,8 @@ from resnet_jax.data.builders.cifar import Cifar10, Cifar100
 from resnet_jax.data.builders.digits import Digits
 from resnet_jax.data.builders.download import Archive, fetch
 from resnet_jax.data.builders.mnist import MNIST, FashionMNIST
-from resnet_jax.data.source import load_tfds
+from resnet_jax.data.memory import load
+from resnet_jax.data.source import open_tfds
 from resnet_jax.errors import UserError
 
 OFFICIAL = tfds.image_classification
@@ -88,7 +89,7 @@ def cifar10_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_cifar10_keeps_the_pixels_labels_and_class_names_of_its_archive(cifar10_dir):
-    dataset = load_tfds("cifar10", cifar10_dir, None)
+    dataset = load(open_tfds("cifar10", cifar10_dir), None)
     assert dataset.class_names == tuple(f"class{n}" for n in range(10))
     np.testing.assert_array_equal(dataset.train.labels, dataset.train.images[:, 0, 0, 0] // 2)
     wanted = np.concatenate([cifar_images(2 * n, 2) for n in range(1, 6)])
@@ -97,7 +98,7 @@ def test_cifar10_keeps_the_pixels_labels_and_class_names_of_its_archive(cifar10_
 
 
 def test_cifar10_is_stored_as_tfds_stores_it(cifar10_dir):
-    load_tfds("cifar10", cifar10_dir, None)
+    load(open_tfds("cifar10", cifar10_dir), None)
     builder = OFFICIAL.Cifar10(data_dir=cifar10_dir, file_format="array_record")
     assert {split: info.num_examples for split, info in builder.info.splits.items()} == {"train": 10, "test": 3}
     ids = {bytes(example["id"]) for example in builder.as_data_source("test")}
@@ -113,7 +114,7 @@ def test_cifar100_learns_the_fine_label(tmp_path, monkeypatch):
         f"{folder}test.bin": cifar_batch(cifar_images(4, 2), 19, 99),
     }
     accept(monkeypatch, Cifar100, put_archive(tmp_path / "downloads" / "cifar-100-binary.tar.gz", members))
-    dataset = load_tfds("cifar100", tmp_path, None)
+    dataset = load(open_tfds("cifar100", tmp_path), None)
     assert dataset.class_names == tuple(f"fine{n}" for n in range(100))
     assert dataset.train.labels.tolist() == [42] * 4
     np.testing.assert_array_equal(by_first_pixel(dataset.test.images), cifar_images(4, 2))
@@ -140,7 +141,7 @@ def test_the_mnists_keep_the_pixels_and_labels_of_their_archives(tmp_path, monke
             path.write_bytes(content)
         archives[split] = tuple(a._replace(sha256=(sha256(c),)) for a, c in zip(pair, contents, strict=True))
     monkeypatch.setattr(builder, "ARCHIVES", archives)
-    dataset = load_tfds(name, tmp_path, None)
+    dataset = load(open_tfds(name, tmp_path), None)
     assert dataset.class_names[0] == first_class
     np.testing.assert_array_equal(dataset.train.labels, dataset.train.images[:, 0, 0, 0] % 10)
     wanted = images["train"][np.argsort(images["train"][:, 0, 0])]
@@ -200,14 +201,14 @@ def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_digits_are_1437_to_train_and_360_to_test_of_8x8(digits_dir):
-    dataset = load_tfds("digits", digits_dir, None)
+    dataset = load(open_tfds("digits", digits_dir), None)
     assert dataset.train.images.shape == (1437, 8, 8, 3)
     assert dataset.test.images.shape == (360, 8, 8, 3)
     assert dataset.class_names == tuple("0123456789")
 
 
 def test_digits_are_those_of_scikit_learn_scaled_to_255(digits_dir):
-    dataset = load_tfds("digits", digits_dir, None)
+    dataset = load(open_tfds("digits", digits_dir), None)
     images = np.concatenate([dataset.train.images, dataset.test.images])
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])
     source = load_digits()
@@ -218,7 +219,7 @@ def test_digits_are_those_of_scikit_learn_scaled_to_255(digits_dir):
 
 
 def test_the_tested_digits_are_a_fifth_of_each_class(digits_dir):
-    dataset = load_tfds("digits", digits_dir, None)
+    dataset = load(open_tfds("digits", digits_dir), None)
     test, train = np.bincount(dataset.test.labels), np.bincount(dataset.train.labels)
     assert np.abs(test - (test + train) / 5).max() < 1
 
@@ -275,7 +276,7 @@ def test_an_archive_is_downloaded_once(server, tmp_path):
     ],
 )
 def test_a_failed_download_says_why_and_leaves_nothing(server, tmp_path, name, wanted, reason):
-    with pytest.raises(UserError, match=rf"{name} could not be downloaded \(.*{reason}"):
+    with pytest.raises(UserError, match=rf"{name} \(.*{reason}"):
         fetch(Archive(f"{server.url}/{name}", (wanted,)), tmp_path)
     assert list(tmp_path.iterdir()) == []
     gc.collect()
@@ -285,43 +286,42 @@ def test_without_a_network_the_error_names_file_url_place_and_the_config_that_ne
     archive = Archive("http://127.0.0.1:9/set.tar.gz", (sha256(b""),))
     with pytest.raises(UserError) as caught:
         fetch(archive, tmp_path / "downloads")
-    assert str(caught.value) == (
-        "set.tar.gz could not be downloaded (no connection). Run again with a network, or download "
-        f"http://127.0.0.1:9/set.tar.gz elsewhere and put it at {tmp_path}/downloads/set.tar.gz; "
-        "`--config configs/digits.py` needs no download."
-    )
+    facts = ("set.tar.gz", "no connection", archive.url, f"{tmp_path}/downloads/set.tar.gz", "configs/digits.py")
+    assert all(fact in str(caught.value) for fact in facts)
 
 
 def test_a_corrupt_archive_put_in_place_is_refused_with_both_hashes(cifar10_dir):
     path = cifar10_dir / "downloads" / "cifar-10-binary.tar.gz"
     wanted = Cifar10.ARCHIVE.sha256[0]
     path.write_bytes(b"corrupt")
-    with pytest.raises(UserError, match=f"{path} is not .* is {sha256(b'corrupt')}, wanted is {wanted}. Delete it"):
-        load_tfds("cifar10", cifar10_dir, None)
+    with pytest.raises(UserError, match=f"{path} is not .* is {sha256(b'corrupt')}, expected {wanted}"):
+        load(open_tfds("cifar10", cifar10_dir), None)
     assert path.exists()
 
 
 def test_a_data_dir_that_cannot_be_written_is_an_error_with_its_remedy(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"digits cannot be prepared in .*`--data.dir`"):
-        load_tfds("digits", tmp_path / "file", None)
+    with pytest.raises(UserError, match=r"digits.*`--data.dir`"):
+        load(open_tfds("digits", tmp_path / "file"), None)
 
 
 KILLED_WHILE_PREPARING = """
 import os, signal, sys
 from pathlib import Path
-from resnet_jax.data.builders import digits, source
+from resnet_jax.data.builders import digits
+from resnet_jax.data.memory import load
+from resnet_jax.data.source import open_tfds
 
 def encode_then_die(image, count=[0]):
     count[0] += 1
     return b"" if count[0] < 1500 else os.kill(os.getpid(), signal.SIGKILL)
 
 digits.encode_png = encode_then_die
-source.load_tfds("digits", Path(sys.argv[1]), None)
+load(open_tfds("digits", Path(sys.argv[1])), None)
 """
 
 
 def test_a_set_half_prepared_when_killed_is_prepared_again(tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_PREPARING, str(tmp_path)], capture_output=True)
     assert killed.returncode == -signal.SIGKILL
-    assert load_tfds("digits", tmp_path, None).test.images.max() == 255
+    assert load(open_tfds("digits", tmp_path), None).test.images.max() == 255

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_jax.data.reading.cache import cache_dir, cached
+from resnet_jax.data.reading import cache
+from resnet_jax.data.reading.cache import cached, fingerprint, image_cache, stamps
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ class Maker:
 
 def test_the_second_call_makes_nothing_and_returns_the_same_arrays(file):
     make = Maker()
-    first, second = (cached("set", [file], (None, None), make) for _ in range(2))
+    first, second = (cached("set", fingerprint(stamps([file])), make) for _ in range(2))
     assert make.calls == 1
     for name in ("images", "labels"):
         np.testing.assert_array_equal(first[name], second[name])
@@ -49,53 +50,53 @@ def test_the_second_call_makes_nothing_and_returns_the_same_arrays(file):
 
 
 def test_made_and_cached_arrays_are_read_only(file):
-    for arrays in (cached("set", [file], (None, None), Maker()) for _ in range(2)):
+    for arrays in (cached("set", fingerprint(stamps([file])), Maker()) for _ in range(2)):
         assert not arrays["images"].flags.writeable
 
 
 def test_another_image_size_is_another_cache(file):
     make = Maker()
-    cached("set", [file], (None, None), make)
-    cached("set", [file], (32, None), make)
+    cached("set", fingerprint(stamps([file])), make)
+    cached("set", fingerprint(stamps([file]), 32), make)
     assert make.calls == 2
 
 
 def test_a_file_of_another_size_is_another_cache(file):
     make = Maker()
-    cached("set", [file], (None, None), make)
+    cached("set", fingerprint(stamps([file])), make)
     file.write_bytes(b"12")
-    cached("set", [file], (None, None), make)
+    cached("set", fingerprint(stamps([file])), make)
     assert make.calls == 2
 
 
 def test_a_file_modified_at_another_time_is_another_cache(file):
     make = Maker()
-    cached("set", [file], (None, None), make)
+    cached("set", fingerprint(stamps([file])), make)
     os.utime(file, ns=(1, 1))
-    cached("set", [file], (None, None), make)
+    cached("set", fingerprint(stamps([file])), make)
     assert make.calls == 2
 
 
 def test_a_file_at_another_path_is_another_cache(file, tmp_path):
     make = Maker()
-    cached("set", [file], (None, None), make)
-    cached("set", [file.rename(tmp_path / "moved.bin")], (None, None), make)
+    cached("set", fingerprint(stamps([file])), make)
+    cached("set", fingerprint(stamps([file.rename(tmp_path / "moved.bin")])), make)
     assert make.calls == 2
 
 
 def test_a_cut_cache_file_is_made_again_and_replaced(file):
     make = Maker()
-    cached("set", [file], (None, None), make)
-    (images,) = cache_dir().glob("*/images.npy")
+    cached("set", fingerprint(stamps([file])), make)
+    (images,) = image_cache().glob("*/images.npy")
     os.truncate(images, images.stat().st_size - 1)
-    np.testing.assert_array_equal(cached("set", [file], (None, None), make)["images"], np.arange(6))
-    cached("set", [file], (None, None), make)
+    np.testing.assert_array_equal(cached("set", fingerprint(stamps([file])), make)["images"], np.arange(6))
+    cached("set", fingerprint(stamps([file])), make)
     assert make.calls == 2
 
 
 def test_a_cache_that_cannot_be_created_costs_a_warning(file, cache_home, caplog):
     cache_home.write_text("a file where the folder should be")
-    arrays = cached("set", [file], (None, None), Maker())
+    arrays = cached("set", fingerprint(stamps([file])), Maker())
     np.testing.assert_array_equal(arrays["images"], np.arange(6))
     assert "without a cache" in caplog.text
 
@@ -104,25 +105,25 @@ def test_a_disk_that_fills_up_costs_a_warning_and_leaves_no_file(file, caplog):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        arrays = cached("set", [file], (None, None), Maker(values=100_000))
+        arrays = cached("set", fingerprint(stamps([file])), Maker(values=100_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(arrays["images"]) == 100_000
     assert "without a cache" in caplog.text
-    assert list(cache_dir().iterdir()) == []
+    assert list(image_cache().iterdir()) == []
 
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from resnet_jax.data.reading.cache import cached
+from resnet_jax.data.reading.cache import cached, fingerprint, stamps
 
 class Deadly(np.ndarray):
     def tofile(self, *args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
 
-cached("set", [Path(sys.argv[1])], (None, None), lambda: {"a": np.arange(6), "b": np.arange(6).view(Deadly)})
+cached("set", fingerprint(stamps([Path(sys.argv[1])])), lambda: {"a": np.arange(6), "b": np.arange(6).view(Deadly)})
 """
 
 
@@ -130,13 +131,39 @@ def test_a_kill_while_writing_leaves_no_cache_that_is_believed(file):
     killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(file)])
     assert killed.returncode == -signal.SIGKILL
     make = Maker()
-    cached("set", [file], (None, None), make)
+    cached("set", fingerprint(stamps([file])), make)
     assert make.calls == 1
 
 
 def test_what_a_killed_run_left_is_removed_an_hour_later(file):
-    left = cache_dir() / "set-0.x.tmp"
+    left = image_cache() / "set-0.x.tmp"
     left.mkdir(parents=True)
     os.utime(left, (time.time() - 4000,) * 2)
-    cached("set", [file], (None, None), Maker())
+    cached("set", fingerprint(stamps([file])), Maker())
     assert not left.exists()
+
+
+def test_the_least_recently_used_sets_make_room_for_a_new_one(monkeypatch):
+    for age, name in ((30, "oldest"), (20, "used"), (10, "kept")):
+        cached(name, "0", Maker(1000))
+        os.utime(image_cache() / f"{name}-0", (time.time() - age,) * 2)
+    cached("used", "0", Maker(1000))
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 4500)
+    cached("new", "0", Maker(1000))
+    assert {path.name for path in image_cache().iterdir()} == {"used-0", "kept-0", "new-0"}
+
+
+def test_a_set_larger_than_the_limit_is_kept_while_it_is_new(monkeypatch):
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 10)
+    make = Maker()
+    for _ in range(2):
+        cached("set", "0", make)
+    assert make.calls == 1
+
+
+def test_a_symbolic_link_that_moves_has_another_stamp(file, tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.symlink_to(file)
+    before = stamps([first])
+    first.rename(second)
+    assert stamps([second]) != before

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from resnet_jax.data.resident import ResidentFeed, channel_statistics, epoch_order, eval_batches, gather
+from resnet_jax.data.resident import ResidentFeed, epoch_order, eval_batches, gather
 from resnet_jax.data.split import stratified_holdout
+from resnet_jax.data.statistics import channel_statistics
 from resnet_jax.hardware.sharding import make_mesh
 
 KEY = jax.random.key(3)
@@ -62,6 +63,13 @@ def test_channel_statistics_are_those_of_all_pixels():
     mean, std = channel_statistics(images)
     np.testing.assert_allclose(mean, (images / 255).mean((0, 1, 2)), rtol=1e-6)
     np.testing.assert_allclose(std, (images / 255).std((0, 1, 2)), rtol=1e-6)
+
+
+def test_channel_statistics_are_the_same_in_chunks(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (20, 5, 6, 3), dtype=np.uint8)
+    whole = channel_statistics(images)
+    monkeypatch.setattr("resnet_jax.data.statistics._CHUNK_VALUES", 300)
+    np.testing.assert_array_equal(channel_statistics(images), whole)
 
 
 def test_a_constant_channel_has_no_zero_deviation():

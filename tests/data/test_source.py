@@ -13,8 +13,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from resnet_jax.data.memory import load
 from resnet_jax.data.reading.images import decode_rgb, encode_png
-from resnet_jax.data.source import load_folder, load_tfds
+from resnet_jax.data.source import open_folder, open_tfds
 from resnet_jax.errors import UserError
 
 
@@ -67,7 +68,7 @@ def prepare(builder_class: type, data_dir: Path) -> Path:
 
 def test_a_prepared_set_loads_with_its_pixels_labels_and_class_names(tmp_path):
     prepare(Shapes, tmp_path)
-    dataset = load_tfds("shapes", tmp_path, None)
+    dataset = load(open_tfds("shapes", tmp_path), None)
     assert (dataset.name, dataset.class_names) == ("shapes", ("round", "square"))
     assert (len(dataset.train.images), len(dataset.test.images)) == (5, 3)
     for image, label in zip(*dataset.train, strict=True):
@@ -76,12 +77,12 @@ def test_a_prepared_set_loads_with_its_pixels_labels_and_class_names(tmp_path):
 
 def test_loading_again_reads_no_record(tmp_path):
     folder = prepare(Shapes, tmp_path)
-    first = load_tfds("shapes", tmp_path, None)
+    first = load(open_tfds("shapes", tmp_path), None)
     (shard,) = folder.glob("*train*")
     stat = shard.stat()
     shard.write_bytes(bytes(stat.st_size))
     os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    np.testing.assert_array_equal(load_tfds("shapes", tmp_path, None).train.images, first.train.images)
+    np.testing.assert_array_equal(load(open_tfds("shapes", tmp_path), None).train.images, first.train.images)
 
 
 def test_the_newest_version_is_read_and_not_one_being_written(tmp_path):
@@ -90,13 +91,13 @@ def test_the_newest_version_is_read_and_not_one_being_written(tmp_path):
     with tfds.core.registered.skip_registration():
         prepare(newer, tmp_path)
     shutil.copytree(folder, folder.parent / "incomplete.ABC123_11.0.0")
-    assert len(load_tfds("shapes", tmp_path, None).train.labels) == 2
+    assert len(load(open_tfds("shapes", tmp_path), None).train.labels) == 2
 
 
 def test_the_data_dir_defaults_to_the_environment_variable(tmp_path, monkeypatch):
     prepare(Shapes, tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    assert load_tfds("shapes", None, None).name == "shapes"
+    assert load(open_tfds("shapes", None), None).name == "shapes"
 
 
 @pytest.mark.parametrize("splits", [{"train": 4, "validation": 3}, {"train": 4, "test": 2, "validation": 3}])
@@ -104,28 +105,28 @@ def test_validation_is_the_test_split_where_test_is_missing_or_unlabelled(tmp_pa
     attributes = {"SPLITS": splits, "LABELLED": ("train", "validation")}
     with tfds.core.registered.skip_registration():
         prepare(type("Shapes", (Shapes,), attributes), tmp_path)
-    assert len(load_tfds("shapes", tmp_path, None).test.labels) == 3
+    assert len(load(open_tfds("shapes", tmp_path), None).test.labels) == 3
 
 
 def test_a_set_without_a_test_split_is_refused_with_the_splits_it_has(tmp_path):
     with tfds.core.registered.skip_registration():
         prepare(type("Shapes", (Shapes,), {"SPLITS": {"train": 4}}), tmp_path)
-    with pytest.raises(UserError, match="has the splits train: wanted are train, and a labelled test"):
-        load_tfds("shapes", tmp_path, None)
+    with pytest.raises(UserError, match="has the splits train: "):
+        load(open_tfds("shapes", tmp_path), None)
 
 
 def test_a_set_without_labels_is_refused_with_its_features(tmp_path):
     features = {key: Shapes.FEATURES[key] for key in ("image", "note")}
     with tfds.core.registered.skip_registration():
         prepare(type("Shapes", (Shapes,), {"FEATURES": features}), tmp_path)
-    with pytest.raises(UserError, match=r"wanted are one Image and one ClassLabel feature, got .*note \(Text\)"):
-        load_tfds("shapes", tmp_path, None)
+    with pytest.raises(UserError, match=r"one Image and one ClassLabel feature, got .*note \(Text\)"):
+        load(open_tfds("shapes", tmp_path), None)
 
 
 def test_an_unknown_name_lists_the_known_and_the_prepared_ones(tmp_path):
     prepare(Shapes, tmp_path)
-    with pytest.raises(UserError, match=r"'shape': known are cifar10, .*mnist; prepared in .* are shapes\. Any other"):
-        load_tfds("shape", tmp_path, None)
+    with pytest.raises(UserError, match=r"'shape': known are cifar10, .*mnist; prepared in .* are shapes\."):
+        load(open_tfds("shape", tmp_path), None)
 
 
 def test_several_configurations_are_listed_to_choose_from(tmp_path):
@@ -133,8 +134,8 @@ def test_several_configurations_are_listed_to_choose_from(tmp_path):
     for config in ("a", "b"):
         shutil.copytree(folder, tmp_path / "shapes" / config / "1.0.0")
     with pytest.raises(UserError, match="name one of shapes/a, shapes/b"):
-        load_tfds("shapes", tmp_path, None)
-    assert len(load_tfds("shapes/b", tmp_path, None).train.labels) == 5
+        load(open_tfds("shapes", tmp_path), None)
+    assert len(load(open_tfds("shapes/b", tmp_path), None).train.labels) == 5
 
 
 def to_tfrecord(folder: Path) -> None:
@@ -152,9 +153,9 @@ def to_tfrecord(folder: Path) -> None:
 
 def test_a_tfrecord_folder_loads_the_same_arrays_as_an_array_record_folder(tmp_path):
     folder = prepare(Shapes, tmp_path)
-    wanted = load_tfds("shapes", tmp_path, None)
+    wanted = load(open_tfds("shapes", tmp_path), None)
     to_tfrecord(folder)
-    got = load_tfds("shapes", tmp_path, None)
+    got = load(open_tfds("shapes", tmp_path), None)
     np.testing.assert_array_equal(got.train.images, wanted.train.images)
     np.testing.assert_array_equal(got.test.labels, wanted.test.labels)
 
@@ -165,20 +166,21 @@ def test_a_cut_tfrecord_file_is_named(tmp_path):
     (shard,) = folder.glob("*-train.*")
     os.truncate(shard, shard.stat().st_size - 10)
     with pytest.raises(UserError, match=f"{shard} ends within a record"):
-        load_tfds("shapes", tmp_path, None)
+        load(open_tfds("shapes", tmp_path), None)
 
 
 def test_a_missing_shard_is_an_error_with_its_remedy(tmp_path):
     folder = prepare(Shapes, tmp_path)
     next(folder.glob("*-train.*")).unlink()
     with pytest.raises(UserError, match=r"is damaged .* delete it and prepare or copy it again"):
-        load_tfds("shapes", tmp_path, None)
+        load(open_tfds("shapes", tmp_path), None)
 
 
 def test_loading_imports_no_tensorflow_and_importing_the_package_no_tfds(tmp_path):
     program = (
-        "import sys, pathlib; from resnet_jax.data import source; assert 'tensorflow_datasets' not in sys.modules;"
-        "source.load_tfds('digits', pathlib.Path(sys.argv[1]), None); assert 'tensorflow' not in sys.modules"
+        "import sys, pathlib; from resnet_jax.data.source import open_tfds; from resnet_jax.data.memory import load;"
+        "assert 'tensorflow_datasets' not in sys.modules;"
+        "load(open_tfds('digits', pathlib.Path(sys.argv[1])), None); assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
 
@@ -200,7 +202,7 @@ def fill(folder: Path, count: int = 2, classes: tuple[str, ...] = ("cat", "dog")
 def test_train_and_test_folders_load_with_classes_in_alphabetical_order(tmp_path):
     fill(tmp_path / "train", 3)
     fill(tmp_path / "test", 2)
-    dataset = load_folder(tmp_path, None)
+    dataset = load(open_folder(tmp_path), None)
     assert dataset.class_names == ("cat", "dog")
     assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     np.testing.assert_array_equal(dataset.test.images[3], pixels(101, 4, 6, 3))
@@ -210,12 +212,12 @@ def test_train_and_test_folders_load_with_classes_in_alphabetical_order(tmp_path
 def test_a_validation_folder_is_the_test_split(tmp_path, name):
     fill(tmp_path / "train", 3)
     fill(tmp_path / name, 2)
-    assert len(load_folder(tmp_path, None).test.labels) == 4
+    assert len(load(open_folder(tmp_path), None).test.labels) == 4
 
 
 def test_class_folders_alone_hold_out_a_fifth_of_each_class(tmp_path):
     fill(tmp_path, 10)
-    dataset = load_folder(tmp_path, None)
+    dataset = load(open_folder(tmp_path), None)
     assert np.bincount(dataset.train.labels).tolist() == [8, 8]
     assert np.bincount(dataset.test.labels).tolist() == [2, 2]
     together = np.concatenate([dataset.train.images, dataset.test.images])
@@ -224,14 +226,14 @@ def test_class_folders_alone_hold_out_a_fifth_of_each_class(tmp_path):
 
 def test_the_held_out_fifth_is_the_same_where_the_folder_was_moved(tmp_path):
     fill(tmp_path / "a", 10)
-    first = load_folder(tmp_path / "a", None)
+    first = load(open_folder(tmp_path / "a"), None)
     (tmp_path / "a").rename(tmp_path / "b")
-    np.testing.assert_array_equal(load_folder(tmp_path / "b", None).test.images, first.test.images)
+    np.testing.assert_array_equal(load(open_folder(tmp_path / "b"), None).test.images, first.test.images)
 
 
 def test_a_class_called_train_is_a_class(tmp_path):
     fill(tmp_path, 5, ("plane", "train"))
-    assert load_folder(tmp_path, None).class_names == ("plane", "train")
+    assert load(open_folder(tmp_path), None).class_names == ("plane", "train")
 
 
 def test_hidden_files_and_folders_and_other_files_are_ignored(tmp_path):
@@ -239,72 +241,99 @@ def test_hidden_files_and_folders_and_other_files_are_ignored(tmp_path):
     fill(tmp_path, 5, (".trash",))
     (tmp_path / "cat" / "._0.png").write_bytes(b"no image")
     (tmp_path / "cat" / "notes.txt").write_text("no image")
-    dataset = load_folder(tmp_path, None)
+    dataset = load(open_folder(tmp_path), None)
     assert dataset.class_names == ("cat", "dog")
     assert len(dataset.train.labels) + len(dataset.test.labels) == 10
 
 
 def test_an_added_image_is_seen_in_spite_of_the_cache(tmp_path):
     fill(tmp_path, 5)
-    load_folder(tmp_path, None)
+    load(open_folder(tmp_path), None)
     fill(tmp_path, 6)
-    dataset = load_folder(tmp_path, None)
+    dataset = load(open_folder(tmp_path), None)
     assert len(dataset.train.labels) + len(dataset.test.labels) == 12
 
 
+def test_a_link_that_moves_to_another_class_takes_its_label_along(tmp_path):
+    fill(tmp_path / "photos", 5)
+    save(tmp_path / "outside.png", pixels(9, 4, 6, 3))
+    link = tmp_path / "photos" / "cat" / "link.png"
+    link.symlink_to(tmp_path / "outside.png")
+    before = load(open_folder(tmp_path / "photos"), None)
+    link.rename(tmp_path / "photos" / "dog" / "link.png")
+    after = load(open_folder(tmp_path / "photos"), None)
+    counts = [np.bincount(np.concatenate([it.train.labels, it.test.labels])).tolist() for it in (before, after)]
+    assert counts == [[6, 5], [5, 6]]
+
+
+def test_a_class_that_is_renamed_is_seen_in_spite_of_the_cache(tmp_path):
+    fill(tmp_path, 5)
+    load(open_folder(tmp_path), None)
+    (tmp_path / "cat").rename(tmp_path / "zebra")
+    dataset = load(open_folder(tmp_path), None)
+    assert dataset.class_names == ("dog", "zebra")
+    np.testing.assert_array_equal(dataset.train.images[dataset.train.labels == 0][0], load_dog(tmp_path))
+
+
+def load_dog(folder: Path) -> np.ndarray:
+    """The first training image of "dog"."""
+    example = next(example for example in open_folder(folder).train if example.label == 0)
+    return decode_rgb(example.encoded, None)
+
+
 def test_a_missing_folder_is_refused_with_the_wanted_layout(tmp_path):
-    with pytest.raises(UserError, match="nowhere is no folder: wanted is FOLDER/train/CLASS/IMAGE"):
-        load_folder(tmp_path / "nowhere", None)
+    with pytest.raises(UserError, match=r"nowhere is not a folder.*FOLDER/train/CLASS/IMAGE"):
+        load(open_folder(tmp_path / "nowhere"), None)
 
 
 @pytest.mark.parametrize("classes", [(), ("cat",)])
 def test_fewer_than_two_classes_are_refused(tmp_path, classes):
     fill(tmp_path, 5, classes)
-    with pytest.raises(UserError, match=f"has {len(classes)} class folders where at least 2 are needed"):
-        load_folder(tmp_path, None)
+    with pytest.raises(UserError, match=f"has {len(classes)} class folders"):
+        load(open_folder(tmp_path), None)
 
 
 def test_a_class_without_images_is_named(tmp_path):
     fill(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="No images in the class folders empty of"):
-        load_folder(tmp_path, None)
+        load(open_folder(tmp_path), None)
 
 
 def test_a_class_of_one_image_cannot_be_split(tmp_path):
     fill(tmp_path)
     fill(tmp_path, 1, ("emu",))
-    with pytest.raises(UserError, match="The classes emu have 1 image where 2 are needed"):
-        load_folder(tmp_path, None)
+    with pytest.raises(UserError, match="classes emu have 1 image"):
+        load(open_folder(tmp_path), None)
 
 
 def test_a_class_in_only_one_of_the_splits_is_named(tmp_path):
     fill(tmp_path / "train", 2, ("cat", "dog", "emu"))
     fill(tmp_path / "test", 2)
     with pytest.raises(UserError, match="only one of them has emu"):
-        load_folder(tmp_path, None)
+        load(open_folder(tmp_path), None)
 
 
 def test_a_train_folder_without_a_test_folder_is_refused(tmp_path):
     fill(tmp_path / "train")
-    with pytest.raises(UserError, match=r"has no .*test beside it"):
-        load_folder(tmp_path, None)
+    with pytest.raises(UserError, match=r"test"):
+        load(open_folder(tmp_path), None)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", encode_png(pixels(0, 4, 6, 3))[:60]])
 def test_an_unreadable_or_truncated_image_is_named(tmp_path, content):
     fill(tmp_path, 5)
     (tmp_path / "dog" / "3.png").write_bytes(content)
-    with pytest.raises(UserError, match=r"dog/3\.png is no readable image"):
-        load_folder(tmp_path, None)
+    with pytest.raises(UserError, match=r"dog/3\.png"):
+        load(open_folder(tmp_path), None)
 
 
 def test_images_of_different_sizes_ask_for_an_image_size(tmp_path):
     fill(tmp_path, 5)
     save(tmp_path / "dog" / "3.png", pixels(0, 5, 5, 3))
-    with pytest.raises(UserError, match=r"dog/3\.png is 5x5 where .* is 6x4.*`--data\.image-size`"):
-        load_folder(tmp_path, None)
-    assert load_folder(tmp_path, 4).train.images.shape[1:] == (4, 4, 3)
+    with pytest.raises(UserError, match=r"dog/3\.png is 5x5 .* is 6x4.*`--data\.image-size`"):
+        load(open_folder(tmp_path), None)
+    assert load(open_folder(tmp_path), 4).train.images.shape[1:] == (4, 4, 3)
 
 
 def test_train_and_test_of_different_sizes_ask_for_an_image_size(tmp_path):
@@ -312,13 +341,13 @@ def test_train_and_test_of_different_sizes_ask_for_an_image_size(tmp_path):
     for name in ("cat", "dog"):
         save(tmp_path / "test" / name / "0.png", pixels(0, 5, 5, 3))
     with pytest.raises(UserError, match=r"one size.*`--data\.image-size`"):
-        load_folder(tmp_path, None)
+        load(open_folder(tmp_path), None)
 
 
 def test_images_that_exceed_the_memory_are_refused_before_decoding_them(tmp_path):
     fill(tmp_path, 5)
     with pytest.raises(UserError, match=r"8 images of \d+x\d+ take .* GB decoded, and this machine has"):
-        load_folder(tmp_path, _size_beyond_memory())
+        load(open_folder(tmp_path), _size_beyond_memory())
 
 
 def _size_beyond_memory() -> int:

@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from resnet_jax.data.memory import load
 from resnet_jax.data.resident import channel_statistics
-from resnet_jax.data.source import load_tfds
+from resnet_jax.data.source import open_tfds
 
 WIDTH, BATCH, PADDING, MOMENTUM = 16, 64, 2, 0.95
 PEAK, DECAY, MUON_PEAK, MUON_DECAY, NEWTON_SCHULZ_STEPS = 0.1, 5e-4, 0.02, 0.02, 3
@@ -90,7 +91,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
 
-    data = load_tfds("cifar10", arguments.data_dir, None)
+    data = load(open_tfds("cifar10", arguments.data_dir), None)
     mean, std = (torch.tensor(values)[:, None, None] for values in channel_statistics(data.train.images))
 
     def tensors(split):

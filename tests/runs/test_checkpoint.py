@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from resnet_jax.errors import UserError
 from resnet_jax.runs.checkpoint import Checkpoints
+from resnet_jax.runs.stored import read_evaluated
 
 
 def on(devices: int) -> NamedSharding:
@@ -57,7 +58,7 @@ def test_the_best_is_still_known_after_a_restart(tmp_path):
 def test_everything_comes_back_bit_for_bit(tmp_path):
     checkpoints = saved(tmp_path, 7)
     result = checkpoints.restore(state(0), on(1), pytest.fail)
-    assert result is not None and result.step == 7 and result.info == {"seconds": 7.0}
+    assert result is not None and result.step == 7 and result.info == {"seconds": 7.0, "score": None}
     assert jax.tree.structure(result.state) == jax.tree.structure(state(7))
     for got, wanted in zip(jax.tree.leaves(result.state), jax.tree.leaves(state(7)), strict=True):
         assert got.dtype == wanted.dtype and (got == wanted).all()
@@ -106,6 +107,63 @@ def test_where_no_checkpoint_can_be_read_the_error_says_so(tmp_path):
         Checkpoints(tmp_path, keep=1, best=False).restore(state(0), on(1), lambda message: None)
 
 
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda tree: tree | {"weights": jnp.zeros((64, 32))}, "weights"),
+        (lambda tree: tree | {"more": jnp.zeros(3)}, "more"),
+        (lambda tree: {key: leaf for key, leaf in tree.items() if key != "key"}, "key"),
+    ],
+)
+def test_another_structure_is_refused_by_name_and_the_checkpoint_stays(tmp_path, change, name):
+    checkpoints = saved(tmp_path, 1)
+    with pytest.raises(UserError, match=f"checkpoint 1 .*{name}"):
+        checkpoints.restore(change(state(0)), on(1), pytest.fail)
+    assert checkpoints.steps == [1]
+
+
+IMAGES = {"class_names": ["cat", "dog"], "image_shape": [8, 8, 3], "train_images": 90, "mean": [0.5, 0.5, 0.5]}
+
+
+@pytest.mark.parametrize("change", [{"class_names": ["cat", "cow"]}, {"train_images": 91}, {"mean": [0.4, 0.5, 0.5]}])
+def test_other_images_are_refused_by_what_differs(tmp_path, change):
+    checkpoints = Checkpoints(tmp_path, keep=1, best=False)
+    checkpoints.save(1, state(1), IMAGES)
+    checkpoints.wait()
+    (name,) = change
+    with pytest.raises(UserError, match=rf"{name}: .* -> "):
+        checkpoints.restore(state(0), on(1), pytest.fail, IMAGES | change)
+    assert checkpoints.steps == [1]
+
+
+def test_metadata_that_an_older_version_did_not_store_are_not_compared(tmp_path):
+    checkpoints = saved(tmp_path, 1)
+    assert checkpoints.restore(state(0), on(1), pytest.fail, IMAGES) is not None
+
+
+def training_state(value: float) -> dict:
+    weights = {"params": jnp.full(3, value), "batch_stats": jnp.zeros(2), "ema_params": None, "ema_batch_stats": None}
+    return {"train": weights}
+
+
+@pytest.mark.parametrize(("scores", "step"), [((0.5, 0.9, 0.7), 2), ((0.5, 0.9, 0.9), 3), ((None, None, None), 3)])
+def test_the_evaluated_weights_are_the_best_ones_or_else_the_last(tmp_path, scores, step):
+    checkpoints = Checkpoints(tmp_path, keep=3, best=scores[0] is not None)
+    for number, score in enumerate(scores, 1):
+        checkpoints.save(number, training_state(number), {}, score=score)
+        checkpoints.wait()
+    restored = read_evaluated(tmp_path)
+    assert restored.step == step and (restored.state["params"] == step).all()
+
+
+def test_an_error_of_a_device_is_not_reported_as_one_of_the_disk(tmp_path):
+    def fail(x):
+        raise ValueError("the device has failed")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="the device has failed"):
+        saved(tmp_path, 1)._guard(lambda: jax.jit(lambda x: jax.pure_callback(fail, x, x))(jnp.ones(3)))
+
+
 def test_an_interrupted_write_is_no_checkpoint(tmp_path):
     saved(tmp_path, 1).close()
     partial = tmp_path / "2.orbax-checkpoint-tmp"
@@ -134,6 +192,6 @@ except UserError as error:
 
 def test_a_full_disk_ends_in_a_message_that_names_the_last_good_checkpoint(tmp_path):
     result = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path], capture_output=True, text=True, timeout=120)
-    assert "could not be written" in result.stdout, result.stderr
+    assert "can't write a checkpoint" in result.stdout, result.stderr
     assert "step 1 is complete" in result.stdout
     assert signal.SIGXFSZ not in (-result.returncode,)

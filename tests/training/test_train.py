@@ -26,18 +26,19 @@ from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
 from resnet_jax.config import Config, ModelConfig
+from resnet_jax.data.memory import load
 from resnet_jax.data.reading.prepared import read_tfrecord
-from resnet_jax.data.source import load_tfds
+from resnet_jax.data.source import open_tfds
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.hardware.sharding import make_mesh, replicated
 from resnet_jax.runs.checkpoint import Checkpoints
-from resnet_jax.runs.logbook import open_workdir, read_metrics, read_summary
+from resnet_jax.runs.folder import open_workdir, read_metrics, read_summary
 from resnet_jax.training import loop
 from resnet_jax.training.evaluation import evaluate
 from resnet_jax.training.interrupt import Interrupted
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.progress import Display
-from resnet_jax.training.setup import assemble, load_dataset
+from resnet_jax.training.setup import assemble, open_source
 from resnet_jax.training.state import TrainState
 
 REPO = Path(__file__).parents[2]
@@ -108,7 +109,7 @@ def trainer(tmp_path_factory):
     before = {name: getattr(jax.config, name) for name in compiled}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(caches))
-        load_tfds("digits", data, None)
+        load(open_tfds("digits", data), None)
         set_options(compiled)
         yield Trainer(data, os.environ | {name.upper(): str(value) for name, value in compiled.items()})
         set_options(before)
@@ -168,7 +169,7 @@ def timeless(figures: dict) -> dict:
 def final_state(config: Config, workdir: Path) -> dict:
     """The last checkpoint's state."""
     mesh = one_device_mesh(config.train.batch_size)
-    _, fresh = assemble(config, load_dataset(config.data), mesh)
+    _, fresh = assemble(config, load(open_source(config.data), config.data.image_size), mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2, best=False)
     like = {"train": vars(fresh), "metrics": vars(TrainMetrics.zero())}
     restored = checkpoints.restore(like, replicated(mesh), pytest.fail)
@@ -207,7 +208,7 @@ def test_a_run_describes_itself(whole, trainer):
     workdir, _ = whole
     config = json.loads((workdir / "config.json").read_text())
     assert config["model"]["width"] == 4 and config["data"]["dir"] == str(trainer.data)
-    environment = json.loads((workdir / "environment.json").read_text())
+    (environment,) = json.loads((workdir / "environment.json").read_text())
     assert environment["backend"] == "cpu" and len(environment["devices"]) == 1
 
 
@@ -287,6 +288,11 @@ def test_an_interrupted_run_gives_the_same_state_bit_for_bit(trainer, whole, bro
         if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
             a, b = jax.random.key_data(a), jax.random.key_data(b)
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), jax.tree_util.keystr(path)
+
+
+def test_the_environment_has_every_start_of_a_run(broken):
+    starts = json.loads((broken.workdir / "environment.json").read_text())
+    assert len(starts) == 4 and all("train.py" in start["command"][0] for start in starts)
 
 
 def test_an_interrupted_run_gives_the_same_metrics_and_summary(whole, broken):
@@ -436,7 +442,7 @@ def test_a_run_on_eight_devices_goes_on_on_one(trainer, tmp_path, whole):
 def test_the_first_epochs_train_on_shrunk_images(trainer):
     config = trainer.quick_config()
     config = replace(config, augment=replace(config.augment, small_size=5, small_share=0.5))
-    run, state = assemble(config, load_dataset(config.data), one_device_mesh(64))
+    run, state = assemble(config, load(open_source(config.data), config.data.image_size), one_device_mesh(64))
 
     def side(step: int) -> int:
         make_steps = run.program.run_small_steps if step < 22 else run.program.run_steps
@@ -452,7 +458,7 @@ def test_images_are_not_shrunk_to_more_than_their_size(trainer):
     config = trainer.quick_config()
     config = replace(config, augment=replace(config.augment, small_size=8))
     with pytest.raises(UsageError, match=r"--augment.small-size: got 8, .* 8 pixels"):
-        assemble(config, load_dataset(config.data), one_device_mesh(64))
+        assemble(config, load(open_source(config.data), config.data.image_size), one_device_mesh(64))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(trainer, tmp_path):
@@ -556,7 +562,7 @@ def test_the_evaluation_is_the_same_at_any_batch_size(trainer, whole):
     weights = TrainState(**final_state(config, workdir)["train"]).evaluated
     for batch_size in (7, 64, 360):
         sized = replace(config, evaluate=replace(config.evaluate, batch_size=batch_size))
-        run, _ = assemble(sized, load_dataset(config.data), one_device_mesh(16))
+        run, _ = assemble(sized, load(open_source(config.data), config.data.image_size), one_device_mesh(16))
         results.append(evaluate(run.eval_steps["none"], weights, run.evaluations["test"])[0])
     summary = read_summary(workdir)
     for result in results:

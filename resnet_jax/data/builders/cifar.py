@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 prepared without TensorFlow, into the same folders as TFDS's own builders."""
+"""CIFAR-10 and CIFAR-100, prepared without TensorFlow in the folders of TFDS's own builders."""
 
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +17,9 @@ _PIXELS = 3 * 32 * 32
 with tfds.core.registered.skip_registration():
 
     class Cifar10(official.Cifar10):
-        """60,000 images of 10 classes, 10,000 of them to test (Krizhevsky 2009).
+        """60,000 images of 10 classes, 10,000 of them for testing (Krizhevsky 2009).
 
-        Reads the binary version: a record is one byte a label, then the red, green and blue planes of 32x32.
+        Reads the binary version: a record is one byte per label, then the red, green and blue planes of 32x32.
         """
 
         ARCHIVE = Archive(
@@ -48,7 +48,7 @@ with tfds.core.registered.skip_registration():
                 yield index, {"id": f"{prefix}{index:05d}", "image": encode_png(image), **labels}
 
     class Cifar100(Cifar10, official.Cifar100):
-        """60,000 images of 100 classes in 20 superclasses, 10,000 of them to test (Krizhevsky 2009)."""
+        """60,000 images of 100 classes in 20 superclasses, 10,000 of them for testing (Krizhevsky 2009)."""
 
         ARCHIVE = Archive(
             "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
@@ -57,7 +57,7 @@ with tfds.core.registered.skip_registration():
 
 
 def _read_members(archive: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Reads the named files in one pass over the archive."""
+    """Read the named files in one pass over the archive."""
     with tarfile.open(archive) as tar:
         members = ((member.name, tar.extractfile(member)) for member in tar if member.name in names)
         return {name: file.read() for name, file in members if file}

@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn, as a TFDS data set that needs no download."""
+"""The handwritten digits of scikit-learn as a TFDS data set, which needs no download."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,9 +11,9 @@ from resnet_jax.data.reading.images import encode_png
 with tfds.core.registered.skip_registration():
 
     class Digits(tfds.core.GeneratorBasedBuilder):
-        """1,797 digits, 8x8 greyscale: 1,437 to train on and a fixed fifth, 360, spread over the classes, to test.
+        """1,797 digits, 8x8 grayscale: 1,437 for training, and a fixed fifth of each class, 360 in all, for testing.
 
-        The test set of Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998).
+        They are the test set of Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998).
         """
 
         VERSION = tfds.core.Version("1.0.0")

@@ -1,4 +1,4 @@
-"""Archives of data sets: found where a person put them, or downloaded; used only when whole."""
+"""Archives of data sets: found in a folder or downloaded, and verified."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from resnet_jax.errors import UserError
 
 
 class Archive(NamedTuple):
-    """A file to download and the SHA-256 of each form of it that is accepted, the one at the URL first."""
+    """A file to download and the accepted SHA-256 values, that of the file at the URL first."""
 
     url: str
     sha256: tuple[str, ...]
@@ -18,10 +18,10 @@ class Archive(NamedTuple):
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """Returns the path of the archive in the folder, downloading it there if it is missing.
+    """Return the path of the archive in the folder, after downloading it if it is missing.
 
     Raises:
-        UserError: the file there is not the archive, or the download failed; a failed one leaves nothing behind.
+        UserError: the file there is not the archive, or the download failed; a failed download leaves no file.
     """
     import pooch
     import requests
@@ -31,8 +31,8 @@ def fetch(archive: Archive, folder: Path) -> Path:
         got = pooch.file_hash(path)
         if got not in archive.sha256:
             raise UserError(
-                f"{path} is not the archive at {archive.url}: its SHA-256 is {got}, wanted is {archive.sha256[0]}. "
-                "Delete it and run again, or put a whole copy there."
+                f"{path} is not the archive at {archive.url}: its SHA-256 is {got}, expected {archive.sha256[0]}. "
+                "Delete it and run again, or put an intact copy there."
             )
         return path
     try:
@@ -41,7 +41,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
     except (OSError, ValueError) as error:  # no network, no such page, cut short, disk full; another hash
         reason = "no connection" if isinstance(error, requests.exceptions.ConnectionError) else error
         raise UserError(
-            f"{archive.file_name} could not be downloaded ({reason}). Run again with a network, or download "
+            f"could not download {archive.file_name} ({reason}). Run again with a connection, or download "
             f"{archive.url} elsewhere and put it at {path}; `--config configs/digits.py` needs no download."
         ) from error
     return path

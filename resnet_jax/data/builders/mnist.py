@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST prepared without TensorFlow, into the same folders as TFDS's own builders."""
+"""MNIST and Fashion-MNIST, prepared without TensorFlow in the folders of TFDS's own builders."""
 
 import gzip
 import struct
@@ -16,7 +16,7 @@ from resnet_jax.data.reading.images import encode_png
 
 
 def _archives(base: str, **sha256: tuple[str, ...]) -> dict[str, tuple[Archive, Archive]]:
-    """Returns the images and the labels of each split."""
+    """Return the archives of images and labels of each split."""
     return {
         split: (
             Archive(f"{base}{stem}-images-idx3-ubyte.gz", sha256[f"{split}_images"]),
@@ -29,9 +29,9 @@ def _archives(base: str, **sha256: tuple[str, ...]) -> dict[str, tuple[Archive, 
 with tfds.core.registered.skip_registration():
 
     class MNIST(official.MNIST):
-        """70,000 handwritten digits of 28x28, 10,000 of them to test (LeCun et al. 1998).
+        """70,000 handwritten digits of 28x28, 10,000 of them for testing (LeCun et al. 1998).
 
-        Its four files are called as those of Fashion-MNIST, so each set keeps them in a folder of its name.
+        Its four files have the names of those of Fashion-MNIST, so each set has a folder of its own.
         """
 
         ARCHIVES = _archives(
@@ -52,9 +52,9 @@ with tfds.core.registered.skip_registration():
                 yield index, {"image": encode_png(image), "label": int(label)}
 
     class FashionMNIST(MNIST, official.FashionMNIST):
-        """70,000 pictures of clothes of 28x28, 10,000 of them to test (Xiao et al. 2017, arXiv:1708.07747)."""
+        """70,000 pictures of clothes of 28x28, 10,000 of them for testing (Xiao et al. 2017, arXiv:1708.07747)."""
 
-        # Second: the same files with another gzip header, as Debian's package dataset-fashion-mnist has them.
+        # Second value: the same files with another gzip header, from Debian's package dataset-fashion-mnist.
         ARCHIVES = _archives(
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
             train_images=(
@@ -77,7 +77,7 @@ with tfds.core.registered.skip_registration():
 
 
 def _read_idx(path: Path) -> UInt8[np.ndarray, "n ..."]:
-    """Reads an IDX file of bytes: two zeros, 8 for "unsigned byte", the number of axes, each length as a uint32."""
+    """Read an IDX file of bytes: two zeros, 8 for "unsigned byte", the number of axes, each length as a uint32."""
     data = gzip.decompress(path.read_bytes())
     axes = data[3]
     shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])

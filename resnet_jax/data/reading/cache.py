@@ -8,28 +8,31 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from platformdirs import user_cache_path
 
-_FORMAT = 2  # of the cache: raised when the same files decode to other arrays
+LIMIT_BYTES = 20 * 10**9
+"""Size of the cache above which the data sets that were not used for longest are removed."""
+_FORMAT = 3  # of the cache: raised when the same files decode to other arrays
 
 Arrays = dict[str, np.ndarray]
-Sizes = tuple[int | None, int | None]
 
 
-def cached(name: str, files: Iterable[Path], sizes: Sizes, make: Callable[[], Arrays]) -> Arrays:
-    """Returns `make()`, from the cache where one was kept for the same files and sizes.
+def cached(name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
+    """Return `make()`, from the cache if it was kept under the same name and key.
 
-    The arrays are read-only. A cache that cannot be written costs a warning and nothing else.
+    The arrays are read-only. If the cache can't be written, a warning is logged and nothing else changes.
 
     Args:
         name: of the data set, for people who look at the cache.
-        files: what the arrays are made from; another path, size or modification time makes another cache.
-        sizes: of the images and before their crop, pixels; None for as stored.
+        key: `fingerprint` of everything that the arrays depend on.
         make: makes the arrays.
     """
-    folder = cache_dir() / f"{name.replace('/', '-')}-{_fingerprint(files, sizes)}"
+    folder = image_cache() / f"{name.replace('/', '-')}-{key}"
     arrays = _read(folder)
     if arrays is None:
         arrays = make()
@@ -38,22 +41,36 @@ def cached(name: str, files: Iterable[Path], sizes: Sizes, make: Callable[[], Ar
         try:
             _write(folder, arrays)
         except OSError as error:
-            logging.getLogger(__name__).warning("Going on without a cache of the decoded images: %s", error)
+            logging.getLogger(__name__).warning("Continuing without a cache of the decoded images: %s", error)
+    with suppress(OSError):
+        os.utime(folder)  # the least recently used are removed first
     return arrays
 
 
-def cache_dir() -> Path:
-    """Returns $XDG_CACHE_HOME/resnet_jax, by default ~/.cache/resnet_jax."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet_jax"
+def image_cache() -> Path:
+    """Return the folder of the decoded images, in the platform's cache folder ($XDG_CACHE_HOME on Linux)."""
+    return user_cache_path("resnet_jax", appauthor=False) / "images"
 
 
-def _fingerprint(files: Iterable[Path], sizes: Sizes) -> str:
-    stats = [(os.fspath(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files)]
-    return hashlib.sha256(json.dumps([_FORMAT, sizes, stats]).encode()).hexdigest()[:20]
+def fingerprint(*parts: Any) -> str:
+    """Return a hash of values of JSON's types."""
+    return hashlib.sha256(json.dumps([_FORMAT, parts]).encode()).hexdigest()[:20]
+
+
+def stamps(files: Iterable[Path]) -> list[tuple[str, str, int, int]]:
+    """Return what tells a file from another and from an older version of itself.
+
+    The path is there as given and resolved: a symbolic link may move to another folder, or point to another file.
+    """
+    found = []
+    for path in sorted(files):
+        stat = path.stat()
+        found.append((os.fspath(path.absolute()), os.fspath(path.resolve()), stat.st_size, stat.st_mtime_ns))
+    return found
 
 
 def _read(folder: Path) -> Arrays | None:
-    """Memory-maps the arrays in a folder; None where there is none or it is damaged."""
+    """Map the arrays in a folder into memory; None if there are none or they are damaged."""
     try:
         return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")} or None
     except (OSError, ValueError, EOFError):
@@ -61,7 +78,7 @@ def _read(folder: Path) -> Arrays | None:
 
 
 def _write(folder: Path, arrays: Arrays) -> None:
-    """Writes the arrays into a temporary folder, and renames it once whole: a kill leaves no half cache in place."""
+    """Write the arrays into a temporary folder and rename it when it is complete: a kill leaves no half cache."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob("*.tmp"):
         if time.time() - left.stat().st_mtime > 3600:  # of a killed run
@@ -75,3 +92,25 @@ def _write(folder: Path, arrays: Arrays) -> None:
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    _remove_oldest(folder)
+
+
+def _remove_oldest(new: Path) -> None:
+    """Remove the least recently used folders until the cache is within its limit; the new one stays."""
+    others = [path for path in new.parent.iterdir() if path.is_dir() and path != new and path.suffix != ".tmp"]
+    sizes = {path: folder_size(path) for path in (new, *others)}
+    total = sum(sizes.values())
+    for path in sorted(others, key=lambda path: path.stat().st_mtime):
+        if total <= LIMIT_BYTES:
+            break
+        shutil.rmtree(path, ignore_errors=True)
+        total -= sizes[path]
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files below a folder; 0 if it does not exist."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # another process has just removed it
+            total += path.stat().st_size if path.is_file() else 0
+    return total

@@ -1,4 +1,4 @@
-"""Encoded images in, one uint8 RGB array out."""
+"""Encoded images to uint8 RGB arrays."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from resnet_jax.errors import UserError
 
-_CHUNK = 1024  # examples read ahead: bounds what is held encoded
+_CHUNK = 1024  # examples read ahead, which bounds the memory for encoded images
 
 
 class Example(NamedTuple):
@@ -27,14 +27,14 @@ class Example(NamedTuple):
 
 @runtime_checkable
 class Examples(Protocol):
-    """Examples of which the number is known before they are read."""
+    """Examples whose number is known before they are read."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Example]: ...
 
 
 def encode_png(image: UInt8[np.ndarray, "height width *channels"]) -> bytes:
-    """Encodes greyscale (no channels axis) or RGB losslessly."""
+    """Encode a grayscale (no channels axis) or RGB image losslessly."""
     png = io.BytesIO()
     Image.fromarray(image).save(png, "png")
     return png.getvalue()
@@ -43,13 +43,13 @@ def encode_png(image: UInt8[np.ndarray, "height width *channels"]) -> bytes:
 def decode_rgb(
     encoded: bytes | Path, image_size: int | None, *, resize: int | None = None
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Decodes one image, upright, as RGB; given a size, resizes its shorter side and crops the centre square.
+    """Decode one image, upright, as RGB; given a size, resize its shorter side and crop the center square.
 
-    The shorter side becomes `resize` pixels, or else `image_size`, the side of the square. Resizing is bilinear with
-    antialiasing and an alpha channel is dropped, as torchvision's transforms do.
+    The shorter side becomes `resize` pixels, by default `image_size`, the side of the square. Resizing is bilinear with
+    antialiasing, and an alpha channel is dropped, as in torchvision's transforms.
 
     Raises:
-        OSError, SyntaxError, ValueError: Pillow cannot read it, or it is truncated.
+        OSError, SyntaxError, ValueError: Pillow can't read it, or it is truncated.
     """
     image: Image.Image
     with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
@@ -74,7 +74,7 @@ def decode_rgb(
 def decode(
     examples: Examples, image_size: int | None, resize: int | None = None
 ) -> tuple[UInt8[np.ndarray, "n height width 3"], Int32[np.ndarray, " n"]]:
-    """Decodes every example into one array of images and one of labels; see `decode_rgb`.
+    """Decode every example into one array of images and one of labels; see `decode_rgb`.
 
     Raises:
         UserError: an image is unreadable, has another size than the first, or together they do not fit in memory.
@@ -88,8 +88,8 @@ def decode(
     for index, (example, image) in enumerate(_decode_each(chain([first], iterator), image_size, resize)):
         if image.shape != shape:
             raise UserError(
-                f"{example.origin} is {_size(image.shape)} where {first.origin} is {_size(shape)}, and all images "
-                "must have one size: set `--data.image-size` to resize and crop them to it."
+                f"{example.origin} is {_size(image.shape)} and {first.origin} is {_size(shape)}, but all images must "
+                "have the same size: set `--data.image-size` to resize and crop them."
             )
         images[index], labels[index] = image, example.label
     return images, labels
@@ -98,10 +98,10 @@ def decode(
 def _decode_each(
     examples: Iterator[Example], image_size: int | None, resize: int | None
 ) -> Iterator[tuple[Example, np.ndarray]]:
-    """Decodes in order, on all cores where that pays."""
+    """Decode in order, on all cores if that is faster."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(islice(examples, _CHUNK)):
-            # Small images in memory do not pay: 60,000 of 32x32 take 2.8 s on one thread, 4.3 s on two.
+            # Small images are faster on one thread: 60,000 of 32x32 take 2.8 s on one, 4.3 s on two.
             threaded = isinstance(chunk[0].encoded, Path) or len(chunk[0].encoded) > 16384
             decoded = (pool.map if threaded else map)(_decode_example, chunk, repeat(image_size), repeat(resize))
             yield from zip(chunk, decoded, strict=True)
@@ -114,7 +114,7 @@ def _decode_example(
         return decode_rgb(example.encoded, image_size, resize=resize)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
-            f"{example.origin} is no readable image ({error}): remove it, or replace it with a whole copy."
+            f"{example.origin} is not a readable image ({error}): remove it, or replace it with an intact copy."
         ) from error
 
 
@@ -123,7 +123,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _fitting(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the shape of a uint8 array, or raises UserError where it exceeds this machine's memory."""
+    """Return the shape of a uint8 array, or raise a UserError if it exceeds this machine's memory."""
     wanted, memory = np.prod(shape, dtype=float), float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     if wanted > 0.8 * memory:
         raise UserError(

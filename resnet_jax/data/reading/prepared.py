@@ -1,50 +1,40 @@
-"""TFDS folders: found, prepared by this project's own builders, and read without TensorFlow."""
+"""TFDS folders: prepared by this project's own builders, and read without TensorFlow."""
 
 import contextlib
 import io
-import os
 import re
 import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import tensorflow_datasets as tfds
 
 from resnet_jax.data.reading.images import Example
+from resnet_jax.data.reading.tfds_folders import OWN, prepared_folders
 from resnet_jax.errors import UserError
 
-if TYPE_CHECKING:
-    import tensorflow_datasets as tfds
-
-OWN = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist")
 _CHUNK = 1024  # records read at once
 
 
-def default_data_dir() -> Path:
-    """Returns $TFDS_DATA_DIR, by default ~/tensorflow_datasets, as TFDS does."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
-
-
-def open_builder(name: str, data_dir: Path) -> "tfds.core.DatasetBuilder":
-    """Opens the newest prepared version of a data set, preparing it first if it is one of ours.
+def open_builder(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
+    """Open the newest prepared version of a data set, after preparing it if it is one of ours.
 
     Args:
         name: TFDS's, with the configuration where there are several: "cifar10", "cifar10_corrupted/fog_3".
         data_dir: holds name[/config]/version folders.
 
     Raises:
-        UserError: no such data set, or it cannot be prepared there.
+        UserError: there is no such data set, or it can't be prepared there.
     """
-    import tensorflow_datasets as tfds
-
     if not _versions(name, data_dir):
         if name not in OWN:
             found = sorted({path.parent.relative_to(data_dir).as_posix() for path in prepared_folders(data_dir)})
             raise UserError(
-                f"No data set {name!r}: known are {', '.join(OWN)}; prepared in {data_dir} are "
-                f"{', '.join(found) or 'none'}. Any other image classification set of TFDS is read once prepared: "
-                f"`tfds build {name} --data_dir={data_dir} --file_format=array_record` (that needs TensorFlow)."
+                f"There is no data set {name!r}: known are {', '.join(OWN)}; prepared in {data_dir} are "
+                f"{', '.join(found) or 'none'}. To prepare any other image classification set of TFDS, which needs "
+                f"TensorFlow: `tfds build {name} --data_dir={data_dir} --file_format=array_record`."
             )
         _prepare(name, data_dir)
     folders = _versions(name, data_dir)
@@ -52,12 +42,6 @@ def open_builder(name: str, data_dir: Path) -> "tfds.core.DatasetBuilder":
         configs = ", ".join(sorted({folder.parent.relative_to(data_dir).as_posix() for folder in folders}))
         raise UserError(f"{name!r} is prepared in several configurations: name one of {configs}.")
     return tfds.builder_from_directory(max(folders, key=_version))
-
-
-def prepared_folders(root: Path) -> list[Path]:
-    """Finds the prepared versions up to three folders down; those being written are called incomplete.something."""
-    paths = (path.parent for depth in ("", "*/", "*/*/", "*/*/*/") for path in root.glob(depth + "features.json"))
-    return [path for path in paths if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
 
 
 def _versions(name: str, data_dir: Path) -> list[Path]:
@@ -69,9 +53,7 @@ def _version(folder: Path) -> tuple[int, ...]:
 
 
 def _prepare(name: str, data_dir: Path) -> None:
-    """Runs one of our builders; TFDS writes to a folder named incomplete and renames it at the end."""
-    import tensorflow_datasets as tfds
-
+    """Run one of our builders; TFDS writes to a folder named incomplete and renames it at the end."""
     from resnet_jax.data.builders import cifar, digits, mnist
 
     builders: list[type[tfds.core.GeneratorBasedBuilder]] = [
@@ -82,25 +64,25 @@ def _prepare(name: str, data_dir: Path) -> None:
         mnist.MNIST,
     ]
     builder_class = dict(zip(OWN, builders, strict=True))[name]
-    print(f"Preparing {name} in {data_dir}, this once.", file=sys.stderr)
+    print(f"Preparing {name} in {data_dir}; this happens once.", file=sys.stderr)
     tfds.disable_progress_bar()
     try:
         builder = builder_class(data_dir=data_dir, file_format="array_record")
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces sizes it does not know
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces sizes that it does not know
             builder.download_and_prepare()
     except OSError as error:
         if not _versions(name, data_dir):  # else another process prepared it meanwhile
             raise UserError(
-                f"{name} cannot be prepared in {data_dir} ({error}): free space or grant writing there, "
+                f"can't prepare {name} in {data_dir} ({error}): free space or allow writing there, "
                 "or name another folder with `--data.dir`."
             ) from error
 
 
 @dataclass(frozen=True)
 class PreparedSplit:
-    """The examples of one split, in stored order: images encoded as stored, labels decoded."""
+    """Examples of one split, in stored order: images encoded as stored, labels decoded."""
 
-    builder: "tfds.core.DatasetBuilder"
+    builder: tfds.core.DatasetBuilder
     split: str
     image_key: str
     label_key: str
@@ -109,8 +91,6 @@ class PreparedSplit:
         return self.builder.info.splits[self.split].num_examples
 
     def __iter__(self) -> Iterator[Example]:
-        import tensorflow_datasets as tfds
-
         every = self.builder.info.features
         features = tfds.features.FeaturesDict({key: every[key] for key in (self.image_key, self.label_key)})
         decoders = {self.image_key: tfds.decode.SkipDecoding()}
@@ -120,8 +100,6 @@ class PreparedSplit:
             yield Example(origin, example[self.image_key], int(example[self.label_key]))
 
     def _records(self) -> Iterator[bytes]:
-        import tensorflow_datasets as tfds
-
         if self.builder.info.file_format == tfds.core.FileFormat.TFRECORD:
             for path in self.builder.info.splits[self.split].filepaths:
                 yield from read_tfrecord(Path(path))
@@ -138,7 +116,7 @@ class PreparedSplit:
 
 
 def read_tfrecord(path: Path) -> Iterator[bytes]:
-    """Reads a TFRecord file: each record is its length as a uint64, a checksum, the bytes, a checksum.
+    """Read a TFRecord file: each record is its length as a uint64, a checksum, the bytes, a checksum.
 
     Raises:
         UserError: the file ends within a record. The checksums are not verified.

@@ -1,0 +1,54 @@
+"""What a run was started with: command, versions, devices and the commit of the code."""
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from resnet_jax.runs.folder import read_json, write_json
+
+PACKAGES = ("resnet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """Return time, command, versions, devices and the git commit of this process."""
+    return {
+        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "devices": [device.device_kind for device in jax.devices()],
+        "backend": jax.default_backend(),
+        "git_commit": _git_commit(),
+    }
+
+
+def record_start(workdir: Path) -> None:
+    """Add this process to `environment.json`, a list of all starts of the run."""
+    path = workdir / "environment.json"
+    starts = read_json(path) if path.exists() else []
+    if isinstance(starts, dict):  # a version that kept the last start only
+        starts = [starts]
+    write_json(path, [*starts, environment()])
+
+
+def _git_commit() -> str | None:
+    """Return the commit, with "-dirty" if a file was changed since; None outside a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+    except FileNotFoundError:  # git is not installed
+        return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

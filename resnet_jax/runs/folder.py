@@ -1,0 +1,104 @@
+"""The folder of a run: made or checked against its configuration, locked, with a summary at the end."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from resnet_jax.config import Config, as_dict, differences, from_dict
+from resnet_jax.errors import UsageError, UserError
+
+
+@contextmanager
+def open_workdir(workdir: Path, config: Config) -> Iterator[None]:
+    """Make the run folder, or check that the run in it has this configuration, and lock it meanwhile.
+
+    Raises:
+        UserError: it can't be written, or another process is training in it.
+        UsageError: it holds a run of another configuration, or one written by another version with other fields.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = (workdir / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"can't write to the run folder {workdir}: {error}; give a writable --workdir") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is training in {workdir}: wait for it, stop it, or give another --workdir"
+            ) from None
+        path = workdir / "config.json"
+        if not path.exists():
+            write_json(path, as_dict(config))
+        elif changed := differences(as_dict(from_dict(read_json(path))), as_dict(config)):
+            raise UsageError(
+                f"{workdir} holds a run of another configuration ({'; '.join(changed)}): "
+                "repeat it with its own values to resume it, or give another --workdir"
+            )
+        yield
+
+
+def is_locked(workdir: Path) -> bool:
+    """Tell whether a process is training in a run folder."""
+    try:
+        with (workdir / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no such file
+        pass
+    return False
+
+
+def read_summary(workdir: Path) -> dict[str, Any] | None:
+    """Read the summary of a finished run; None if it has not finished."""
+    path = workdir / "summary.json"
+    return read_json(path) if path.exists() else None
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """Read the lines of `metrics.jsonl`, without a last line that a kill has cut short.
+
+    Raises:
+        UserError: it can't be read, or another line is damaged.
+    """
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    except (OSError, ValueError) as error:
+        raise UserError(f"can't read {path} ({error}): restore it from a copy, or use another run folder") from error
+
+
+def complete_steps(directory: Path) -> list[int]:
+    """Return the steps of the complete checkpoints in a folder, ascending."""
+    return sorted(int(path.name) for path in directory.glob("[0-9]*") if path.name.isdigit())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: it can't be read, or is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"can't read {path} ({error}): restore it from a copy, or use another run folder") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file; a kill leaves the old or the new one."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file; a kill leaves the old or the new one."""
+    new = path.with_suffix(path.suffix + ".new")
+    new.write_text(text)
+    new.replace(path)
