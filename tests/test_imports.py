@@ -16,7 +16,7 @@ LADDER = (  # the lowest first; the modules of one rung may not import each othe
     "runs",
     "classifier",
     "training",
-    "benchmarking planning exporting",
+    "benchmarking diagnosing exporting planning",
     "commands",
     "cli",
     "__main__",

@@ -76,7 +76,7 @@ def check(device: str, devices: int) -> None:
         import torch
         import torchvision  # noqa: F401
     except ImportError as error:
-        remedy = "pip install 'resnet-jax[parity]'"
+        remedy = "pip install -e '.[parity]' in a checkout of this project"
         raise UserError(
             f"--against torch: got no module {error.name}, wanted torch and torchvision: {remedy}"
         ) from error

@@ -17,7 +17,7 @@ AXES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}
 """Dimensions of a TPU slice."""
 GPUS_OF_A_HOST = 8
 WANTED = "a slice of TPU chips such as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x4, or h100, a100, h100:8, a100:8"
-REMEDY = "pip install 'resnet-jax[plan]', best in an environment of its own"
+REMEDY = "pip install -e '.[plan]' in a checkout of this project, in an environment of its own"
 TPU_ENVIRONMENT = {  # without these libtpu asks the network which machine it is on, and fails
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any known one: the topology's name decides

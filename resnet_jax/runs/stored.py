@@ -80,6 +80,16 @@ def structure_of(tree: PyTree) -> dict[str, tuple[int, ...]]:
     }
 
 
+def arranged_like(like: PyTree, tree: PyTree) -> PyTree:
+    """Return arrays that were read back in the structure of `like`: Orbax turns integer keys into strings."""
+    arrays = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+    return jax.tree.map_with_path(lambda path, _: arrays[_name(path)], like)
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
 def _shape(leaf: Any) -> tuple[int, ...]:
     """Return a leaf's shape; random keys are stored as their words."""
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from resnet_jax.commands import doctor
+from resnet_jax.data.reading.cache import image_cache
+from resnet_jax.diagnosing import devices, packages, storage
+from resnet_jax.diagnosing.jax_process import ask_jax
 
 CPU = {"devices": [["cpu", "cpu", None]], "warnings": []}
 GPU = {"devices": [["gpu", "NVIDIA H100", 80_000_000_000]] * 2, "warnings": []}
@@ -24,35 +26,35 @@ def root_with(root: Path, *names: str) -> Path:
 
 
 def test_jax_of_another_process_says_which_devices_it_has():
-    answer = doctor.ask_jax(os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": "/kept/here"})
+    answer = ask_jax(os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": "/kept/here"})
     assert [device[0] for device in answer["devices"]] == ["cpu"] and answer["cache"] == "/kept/here"
 
 
 def test_a_jax_that_cannot_start_is_a_problem():
-    finding = doctor.devices(doctor.ask_jax(os.environ | {"JAX_PLATFORMS": "abacus"}))
+    finding = devices.devices(ask_jax(os.environ | {"JAX_PLATFORMS": "abacus"}))
     assert finding.state == "problem" and "abacus" in finding.found
 
 
 def test_a_jax_that_hangs_is_given_up():
-    assert doctor.ask_jax(os.environ, timeout=0.01) == {"error": "no answer within 0.01 s"}
+    assert ask_jax(os.environ, timeout=0.01) == {"error": "no answer within 0.01 s"}
 
 
 def test_like_devices_are_counted_and_their_memory_is_named_where_it_is_known():
-    assert doctor.devices(GPU).found == "2 x NVIDIA H100 with 80 GB"
-    assert doctor.devices(CPU).found == "1 x cpu"
+    assert devices.devices(GPU).found == "2 x NVIDIA H100 with 80 GB"
+    assert devices.devices(CPU).found == "1 x cpu"
 
 
 @pytest.mark.parametrize(
     ("files", "environ", "remedy"),
     [
-        (["proc/driver/nvidia/version"], {}, "resnet-jax[cuda13]"),
-        (["dev/nvidia0"], {}, "resnet-jax[cuda13]"),
-        (["dev/accel0"], {}, "resnet-jax[tpu]"),
-        ([], {"COLAB_TPU_1VM": "1"}, "resnet-jax[tpu]"),
+        (["proc/driver/nvidia/version"], {}, ".[cuda13]"),
+        (["dev/nvidia0"], {}, ".[cuda13]"),
+        (["dev/accel0"], {}, ".[tpu]"),
+        ([], {"COLAB_TPU_1VM": "1"}, ".[tpu]"),
     ],
 )
 def test_an_unused_accelerator_is_a_problem_with_its_extra_as_remedy(tmp_path, files, environ, remedy):
-    finding = doctor.accelerators(root_with(tmp_path, *files), BARE | environ, CPU, {})
+    finding = devices.accelerators(root_with(tmp_path, *files), BARE | environ, CPU, {})
     assert finding.state == "problem" and remedy in finding.remedy
 
 
@@ -71,64 +73,64 @@ def test_huge_pages_are_named_where_they_must_be_asked_for(tmp_path, setting, en
         file = tmp_path / "sys/kernel/mm/transparent_hugepage/enabled"
         file.parent.mkdir(parents=True)
         file.write_text(setting)
-    finding = doctor.huge_pages(tmp_path, environ, answer)
+    finding = devices.huge_pages(tmp_path, environ, answer)
     assert finding.state == state and ("GLIBC_TUNABLES" in (finding.remedy or "")) == (state == "note")
 
 
 def test_an_accelerator_that_is_used_is_well(tmp_path):
-    assert doctor.accelerators(root_with(tmp_path, "dev/nvidia0"), BARE, GPU, {}).state == "ok"
+    assert devices.accelerators(root_with(tmp_path, "dev/nvidia0"), BARE, GPU, {}).state == "ok"
 
 
 def test_a_machine_without_accelerator_is_well(tmp_path):
-    assert doctor.accelerators(tmp_path, BARE, CPU, {}).state == "ok"
+    assert devices.accelerators(tmp_path, BARE, CPU, {}).state == "ok"
 
 
 def test_an_accelerator_hidden_by_the_environment_is_to_be_unhidden(tmp_path):
     root = root_with(tmp_path, "dev/nvidia0")
-    finding = doctor.accelerators(root, BARE | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}, CPU, {})
+    finding = devices.accelerators(root, BARE | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}, CPU, {})
     assert finding.state == "note" and finding.remedy == "unset JAX_PLATFORMS CUDA_VISIBLE_DEVICES"
 
 
 def test_a_plugin_that_fails_is_quoted_and_the_driver_named(tmp_path):
     answer = CPU | {"warnings": ["CUDA_ERROR_NO_DEVICE"]}
-    finding = doctor.accelerators(root_with(tmp_path, "dev/nvidia0"), BARE, answer, {"jax-cuda13-plugin": "0.10.2"})
+    finding = devices.accelerators(root_with(tmp_path, "dev/nvidia0"), BARE, answer, {"jax-cuda13-plugin": "0.10.2"})
     assert "CUDA_ERROR_NO_DEVICE" in finding.found and "580" in finding.remedy
 
 
 def test_what_may_be_an_accelerator_is_a_note(tmp_path):
     (tmp_path / "nvidia-smi").touch(mode=0o755)
-    assert doctor.accelerators(tmp_path, {"PATH": str(tmp_path)}, CPU, {}).state == "note"
-    assert doctor.accelerators(root_with(tmp_path, "dev/vfio/0"), BARE, CPU, {}).state == "note"
+    assert devices.accelerators(tmp_path, {"PATH": str(tmp_path)}, CPU, {}).state == "note"
+    assert devices.accelerators(root_with(tmp_path, "dev/vfio/0"), BARE, CPU, {}).state == "note"
 
 
 def test_a_container_with_fewer_cores_is_noted(tmp_path):
     quota = root_with(tmp_path, "sys/fs/cgroup/cpu.max") / "sys/fs/cgroup/cpu.max"
     quota.write_text("50000 100000\n")
-    assert "0.5" in doctor.cores(tmp_path).found and doctor.cores(tmp_path).state == "note"
+    assert "0.5" in devices.cores(tmp_path).found and devices.cores(tmp_path).state == "note"
     quota.write_text("max 100000\n")
-    assert doctor.cores(tmp_path).state == "ok"
+    assert devices.cores(tmp_path).state == "ok"
 
 
 def test_versions_below_the_declared_ones_are_named_with_the_remedy():
-    finding = doctor.requirements(["flax>=0.12.8", "optax>=0.2.8"], {"flax": "0.12.8", "optax": "0.2.7"})
+    finding = packages.requirements(["flax>=0.12.8", "optax>=0.2.8"], {"flax": "0.12.8", "optax": "0.2.7"})
     assert finding.state == "problem"
-    assert finding.found == "optax 0.2.7 (wanted optax>=0.2.8)" and finding.remedy == "pip install -U 'optax>=0.2.8'"
+    assert finding.found == "optax 0.2.7 (expected optax>=0.2.8)" and finding.remedy == "pip install -U 'optax>=0.2.8'"
 
 
 def test_a_missing_package_is_a_problem_and_that_of_an_extra_is_not():
-    assert "missing" in doctor.requirements(["tqdm"], {}).found
-    assert doctor.requirements(["wandb; extra == 'wandb'"], {}).state == "ok"
+    assert "missing" in packages.requirements(["tqdm"], {}).found
+    assert packages.requirements(["wandb; extra == 'wandb'"], {}).state == "ok"
 
 
 def test_an_old_python_asks_for_another_environment():
-    finding = doctor.requirements(["python>=3.11"], {"python": "3.10.4"})
+    finding = packages.requirements(["python>=3.11"], {"python": "3.10.4"})
     assert finding.state == "problem" and finding.remedy == "make an environment with python>=3.11"
 
 
 def test_the_packages_installed_here_meet_what_the_project_declares():
     wanted = importlib.metadata.requires("resnet-jax")
-    installed = doctor._installed(Requirement(each).name for each in wanted)
-    assert doctor.requirements(wanted, installed).state == "ok"
+    installed = packages.installed_versions(Requirement(each).name for each in wanted)
+    assert packages.requirements(wanted, installed).state == "ok"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_the_packages_installed_here_meet_what_the_project_declares():
     ],
 )
 def test_jax_and_jaxlib_share_a_minor_version_and_the_plugin_all_of_it(versions, state):
-    assert doctor.jax_family(versions).state == state
+    assert packages.jax_family(versions).state == state
 
 
 @pytest.mark.parametrize(
@@ -156,27 +158,42 @@ def test_jax_and_jaxlib_share_a_minor_version_and_the_plugin_all_of_it(versions,
     ],
 )
 def test_tensorflow_is_a_problem_where_it_can_take_the_gpu(installed, modules, gpu, state):
-    assert doctor.tensorflow(installed, modules, gpu=gpu).state == state
+    assert packages.tensorflow(installed, modules, gpu=gpu).state == state
 
 
 def test_the_compilation_cache_is_measured_or_said_to_be_off(tmp_path):
     (tmp_path / "program").write_bytes(bytes(20_000_000))
-    assert "0.02 GB" in doctor.compilation_cache(str(tmp_path)).found
-    assert doctor.compilation_cache(None).state == "note"
+    assert "0.02 GB" in storage.compiled_programs(str(tmp_path)).found
+    assert storage.compiled_programs(None).state == "note"
+
+
+def test_the_image_cache_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = image_cache() / "cifar10-0"
+    folder.mkdir(parents=True)
+    (folder / "train.npy").write_bytes(bytes(30_000_000))
+    assert "0.03 of at most 20 GB" in storage.decoded_images().found
+
+
+def test_the_command_line_keeps_compiled_programs_where_doctor_finds_them(tmp_path):
+    environ = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+    environ |= {"XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu", "COLUMNS": "300"}
+    result = subprocess.run([sys.executable, "-m", "resnet_jax", "doctor"], env=environ, capture_output=True, text=True)
+    assert f"kept in {tmp_path}/resnet_jax/compiled" in result.stdout, result.stderr
 
 
 def test_the_disk_of_a_folder_that_is_still_to_be_made_is_its_parents(tmp_path):
-    assert f"GB free at {tmp_path}/new/runs" in doctor.disk("runs", tmp_path / "new" / "runs", "").found
+    assert f"GB free at {tmp_path}/new/runs" in storage.disk("runs", tmp_path / "new" / "runs", "").found
 
 
 def test_prepared_data_sets_are_listed(tmp_path):
     root_with(tmp_path, "cifar10/3.0.2/features.json", "digits/incomplete.1_1.0.0/features.json")
-    assert doctor.prepared(tmp_path).found == f"cifar10/3.0.2 in {tmp_path}"
-    assert doctor.prepared(tmp_path / "missing").state == "note"
+    assert storage.prepared(tmp_path).found == f"cifar10/3.0.2 in {tmp_path}"
+    assert storage.prepared(tmp_path / "missing").state == "note"
 
 
 def test_the_decoder_decodes_some_images_a_second():
-    assert float(doctor.decoding(count=4).found.split()[0].replace(",", "")) > 1
+    assert float(storage.decoding(count=4).found.split()[0].replace(",", "")) > 1
 
 
 def test_a_problem_ends_the_command_with_1(tmp_path):

@@ -264,7 +264,7 @@ def test_an_unknown_data_set_names_what_is_missing():
 
 @pytest.mark.skipif(find_spec("libtpu") is not None, reason="libtpu is installed")
 def test_a_missing_compiler_names_the_extra():
-    with pytest.raises(UserError, match=r"pip install 'resnet-jax\[plan\]'"):
+    with pytest.raises(UserError, match=r"\.\[plan\]"):
         devices_of(parse_target("v5e:2x2"))
 
 

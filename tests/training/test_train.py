@@ -25,6 +25,7 @@ from PIL import Image
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
+from resnet_jax.commands.evaluate import evaluate as evaluate_command
 from resnet_jax.config import Config, ModelConfig
 from resnet_jax.data.memory import load
 from resnet_jax.data.reading.prepared import read_tfrecord
@@ -571,19 +572,37 @@ def test_the_evaluation_is_the_same_at_any_batch_size(trainer, whole):
         assert result.mean_loss == pytest.approx(summary["test_loss"], rel=1e-6)
 
 
-def test_a_validation_split_is_logged_and_its_best_checkpoint_kept(trainer, tmp_path):
+def test_a_validation_split_is_logged_and_its_best_checkpoint_kept_and_evaluated(trainer, tmp_path):
     config = trainer.quick_config(epochs=4)
     config = replace(
         config,
         data=replace(config.data, val_fraction=0.1),
         evaluate=replace(config.evaluate, every_epochs=1),
     )
-    loop.train(config, tmp_path, console=quiet())
+    summary = loop.train(config, tmp_path, console=quiet())
     scores = {line["step"]: line["accuracy"] for line in read_metrics(tmp_path) if line["split"] == "val"}
     assert len(scores) == 4
     kept = {int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*")}
     best = [step for step in scores if scores[step] == max(scores.values())]
     assert max(scores) in kept and kept & set(best) and len(kept) <= 3
+    assert summary["evaluated_step"] in best
+
+
+def test_the_summary_is_of_the_best_checkpoint_and_evaluate_agrees(trainer, tmp_path, capsys):
+    """The rate is so high that a later epoch is worse than the first."""
+    config = trainer.quick_config(epochs=3)
+    config = replace(
+        config,
+        data=replace(config.data, val_fraction=0.1),
+        evaluate=replace(config.evaluate, every_epochs=1),
+        optimizer=replace(config.optimizer, peak_learning_rate=3.0, warmup=0.9, initial_factor=0.001),
+        train=replace(config.train, ema_decay=None),
+    )
+    summary = loop.train(config, tmp_path, console=quiet())
+    assert summary["evaluated_step"] < summary["steps"]
+    capsys.readouterr()
+    evaluate_command(str(tmp_path), json=True)
+    assert json.loads(capsys.readouterr().out)["accuracy"] == summary["test_accuracy"]
 
 
 def test_a_small_terminal_gets_the_figures_whole(trainer, tmp_path, whole):
