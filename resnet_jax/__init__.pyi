@@ -1,9 +1,9 @@
-from .classifier.pretrained import Classifier as Classifier
-from .classifier.pretrained import Preprocessing as Preprocessing
+from .classifier.classifier import Classifier as Classifier
+from .classifier.classifier import load_classifier as load_classifier
+from .classifier.preprocessing import Preprocessing as Preprocessing
 from .classifier.pretrained import from_pretrained as from_pretrained
-from .classifier.pretrained import load_classifier as load_classifier
 from .classifier.pretrained import load_torchvision as load_torchvision
-from .classifier.pretrained import save_pretrained as save_pretrained
+from .classifier.saving import save_pretrained as save_pretrained
 from .models.interface import Features as Features
 from .models.layers.convolution import Conv as Conv
 from .models.layers.norm import BatchNorm as BatchNorm

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,19 @@ def at_least(least: int, **options: object) -> None:
     for name, got in options.items():
         if isinstance(got, int | float) and not got >= least:
             raise UsageError(f"--{name.replace('_', '-')}: got {got}, wanted {least} or more")
+
+
+def printable(text: str) -> str:
+    """Return a name from outside, such as a file's or a class's, without what a terminal would act on.
+
+    Control characters, invisible formatting and bytes that are not UTF-8 are replaced by their escapes.
+    """
+    return "".join(
+        character
+        if character.isprintable() or unicodedata.category(character) == "Zs"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 @contextmanager
@@ -53,4 +67,5 @@ def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:
 def _complain(message: str) -> None:
     from rich.console import Console
 
-    Console(stderr=True).print(message, style="red", highlight=False, markup=False, soft_wrap=True)
+    safe = "\n".join(map(printable, message.split("\n")))
+    Console(stderr=True).print(safe, style="red", highlight=False, markup=False, soft_wrap=True)

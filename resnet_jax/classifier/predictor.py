@@ -1,128 +1,83 @@
-"""From image files to class probabilities: threads decode while the devices compute."""
+"""A trained network that is compiled once and then classifies any number of decoded images."""
 
 import math
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
-from PIL import UnidentifiedImageError
 
-from resnet_jax.classifier.gradcam import grad_cam, write_overlay
-from resnet_jax.classifier.pretrained import Classifier, Preprocessing
-from resnet_jax.hardware.sharding import make_mesh, replicated, sharded
-
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-Image = UInt8[np.ndarray, "size size 3"]
+from resnet_jax.classifier.classifier import Classifier
+from resnet_jax.classifier.gradcam import grad_cam
+from resnet_jax.classifier.tta import Tta, averaged_logits
+from resnet_jax.hardware.compilation import compiler_options
+from resnet_jax.hardware.sharding import make_mesh, replicated, settle, sharded
 
 
-class Guess(NamedTuple):
-    """A class and its probability, from 0 to 1."""
+class Prediction(NamedTuple):
+    """What a network says about some images."""
 
-    number: int
-    name: str
-    probability: float
-
-
-class Result(NamedTuple):
-    """The likeliest classes of an image, the likeliest first, or what is wrong with it."""
-
-    path: str
-    guesses: tuple[Guess, ...] = ()
-    error: str | None = None
+    logits: Float[np.ndarray, "batch classes"]
+    probabilities: Float[np.ndarray, "batch classes"]
+    heat: Float[np.ndarray, "batch height width"] | None
+    """Grad-CAM of the likeliest class, if it was asked for."""
 
 
-def classify(
-    classifier: Classifier,
-    paths: Sequence[str],
-    *,
-    batch_size: int,
-    top_k: int,
-    overlays: Mapping[str, Path] = MappingProxyType({}),
-) -> Iterator[list[Result]]:
-    """Classifies images on all devices, a batch at a time, while threads decode the next ones.
+class Predictor:
+    """Classifies decoded images in batches of a few sizes, each compiled when it is first needed.
+
+    A batch is filled up to the smallest compiled size that holds it, or else to the next power of 2; the results do not
+    depend on it.
 
     Args:
-        classifier: the network with its class names and preprocessing.
-        paths: of the images.
-        batch_size: over all devices; the last batch is padded to it, so that there is one compilation.
-        top_k: classes in a result.
-        overlays: by path of the image, where to draw its Grad-CAM.
-
-    Yields:
-        The results of a batch, in the order of the paths.
-
-    Raises:
-        UserError: an overlay can't be written.
+        classifier: the network with its preprocessing.
+        batch_size: largest number of images in a step, over all devices.
+        tta: test-time augmentation; see `averaged_logits`.
+        explain: compute Grad-CAM as well.
     """
-    side = classifier.preprocessing.image_size
-    forward = _make_forward(classifier, batch_size)
-    decoded = decode_ahead(paths, classifier.preprocessing, ahead=2 * batch_size)
-    while batch := list(islice(decoded, batch_size)):
-        images = np.zeros((batch_size, side, side, 3), np.uint8)
-        for row, (_, image) in enumerate(batch):
-            images[row] = 0 if isinstance(image, str) else image
-        probabilities, heat = map(np.asarray, forward(images))
-        results = []
-        for row, (path, image) in enumerate(batch):
-            if isinstance(image, str):
-                results.append(Result(path, error=image))
-            else:
-                results.append(Result(path, _best(probabilities[row], classifier.class_names, top_k)))
-                if path in overlays:
-                    write_overlay(overlays[path], image, heat[row])
-        yield results
+
+    def __init__(self, classifier: Classifier, *, batch_size: int, tta: Tta = "none", explain: bool = False):
+        self.batch_size = batch_size
+        self.mesh = make_mesh(batch_size, jax.devices()[: math.gcd(batch_size, jax.device_count())])
+        graphdef, variables = nnx.split(classifier.model)
+        self._variables = jax.device_put(nnx.to_pure_dict(variables), replicated(self.mesh))
+        self._sizes: set[int] = set()
+        self._forward = _make_forward(classifier, graphdef, tta, explain)
+
+    def __call__(self, images: UInt8[np.ndarray, "batch height width 3"]) -> Prediction:
+        """Classify at most `batch_size` images that are resized and cropped, but not normalized."""
+        count = len(images)
+        assert 0 < count <= self.batch_size
+        size = min((it for it in self._sizes if it >= count), default=self._size_for(count))
+        self._sizes.add(size)
+        padded = np.zeros((size, *images.shape[1:]), np.uint8)
+        padded[:count] = images
+        placed = jax.device_put(padded, sharded(self.mesh))
+        logits, probabilities, heat = settle(self._forward(self._variables, placed))
+        heat = None if heat is None else np.asarray(heat)[:count]
+        return Prediction(np.asarray(logits)[:count], np.asarray(probabilities)[:count], heat)
+
+    def _size_for(self, count: int) -> int:
+        """Return the next power of 2 that the devices divide, at most the largest batch."""
+        return min(
+            max(1 << (count - 1).bit_length(), self.mesh.size) // self.mesh.size * self.mesh.size, self.batch_size
+        )
 
 
-def _make_forward(classifier: Classifier, batch_size: int) -> Callable[[np.ndarray], tuple[Array, Array]]:
-    """Makes uint8 images -> probabilities `[batch, classes]` and Grad-CAM `[batch, height, width]` of the likeliest."""
-    mesh = make_mesh(batch_size, jax.devices()[: math.gcd(batch_size, jax.device_count())])
-    graphdef, variables = nnx.split(classifier.model)
-    variables = jax.device_put(nnx.to_pure_dict(variables), replicated(mesh))
+def _make_forward(classifier: Classifier, graphdef: nnx.GraphDef, tta: Tta, explain: bool) -> Callable:
+    """Make the jitted function from variables and uint8 images to logits, probabilities and Grad-CAM or None."""
+    normalize, head = classifier.preprocessing.normalize, classifier.model.head
 
-    @jax.jit
-    def forward(variables, images: UInt8[Array, "batch size size 3"]):
+    def forward(variables, images: UInt8[Array, "batch height width 3"]):
         model = nnx.merge(graphdef, variables)
-        features = model.features(classifier.preprocessing.normalize(images))
-        logits = model.fc(features.pooled)
-        return jax.nn.softmax(logits), grad_cam(features.stages[-1], model.fc.kernel[...], logits.argmax(1))
+        if not explain:
+            logits = averaged_logits(model, images, normalize, tta)
+            return logits, jax.nn.softmax(logits), None
+        features, classify = model.features(normalize(images), train=False), getattr(model, head)
+        logits = classify(features.pooled)
+        heat = grad_cam(features.stages[-1], classify.kernel[...], logits.argmax(1))
+        return logits, jax.nn.softmax(logits), heat
 
-    return lambda images: forward(variables, jax.device_put(images, sharded(mesh)))
-
-
-def decode_ahead(paths: Sequence[str], preprocessing: Preprocessing, ahead: int) -> Iterator[tuple[str, Image | str]]:
-    """Decodes in threads, at most `ahead` images early, in order; what can't be read comes as the reason."""
-
-    def decode(path: str) -> Image | str:
-        try:
-            return preprocessing.decode(Path(path))
-        except UnidentifiedImageError:
-            return "no image, or of an unknown format"
-        except IsADirectoryError:
-            return "a folder without images"
-        except Exception as error:  # Pillow's decoders raise a dozen kinds
-            return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-    with ThreadPoolExecutor(CORES) as pool:
-        waiting: deque[tuple[str, Future[Image | str]]] = deque()
-        for path in paths:
-            waiting.append((path, pool.submit(decode, path)))
-            if len(waiting) > ahead:
-                first, image = waiting.popleft()
-                yield first, image.result()
-        for last, image in waiting:
-            yield last, image.result()
-
-
-def _best(probabilities: Float[np.ndarray, " classes"], names: Sequence[str], count: int) -> tuple[Guess, ...]:
-    order = np.argsort(-probabilities, kind="stable")[:count]
-    return tuple(Guess(int(number), names[number], float(probabilities[number])) for number in order)
+    return jax.jit(forward, compiler_options=compiler_options(jax.default_backend()))

@@ -36,7 +36,8 @@ def convert(
         arch: what a weights file is of; found by its shapes if left out.
         report: list every tensor and, where torchvision is installed, the largest difference to it after each layer.
     """
-    from resnet_jax.classifier.pretrained import load_classifier, save_pretrained
+    from resnet_jax.classifier.classifier import load_classifier
+    from resnet_jax.classifier.saving import save_pretrained
     from resnet_jax.weights.files import read_weights, write_weights
     from resnet_jax.weights.torchvision import to_torchvision
 

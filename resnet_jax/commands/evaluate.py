@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from resnet_jax.config import DataConfig
-from resnet_jax.errors import UsageError
+from resnet_jax.config import DataConfig, from_dict
+from resnet_jax.errors import UsageError, at_least, printable
 from resnet_jax.models.registry import Architecture
 
 
@@ -38,19 +39,26 @@ def evaluate(
     batch_size: int = 500,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
-    """Evaluates a trained network: accuracy, loss, calibration and the accuracy of each class.
+    """Evaluate a trained network: accuracy, loss, calibration and the accuracy of each class.
+
+    Classes are matched by name; the images may be of some of the network's classes only.
 
     Example: resnet-jax evaluate runs/cifar10-1 --tta flip
 
     Args:
         model: a run folder, a folder of `save_pretrained`, a weights file, or a published name.
-        arch: what a weights file is of; found by its shapes if left out.
+        arch: architecture that the weights must have; found by their shapes if left out.
         data: the images.
         tta: test-time augmentation: the mean over the mirror image, "flip", and two diagonal shifts, "full".
         batch_size: images in a step, over all devices together; the figures do not depend on it.
         json: print one JSON object and nothing else.
+
+    Raises:
+        UsageError: an option's value is out of its range, or the images are not named.
+        UserError: the model or the images can't be read, or their classes differ.
     """
-    from resnet_jax.classifier.pretrained import load_classifier
+    at_least(1, batch_size=batch_size)
+    from resnet_jax.classifier.classifier import load_classifier
 
     classifier = load_classifier(model, arch=arch)
     figures = {"model": model} | _figures(classifier, data, tta, batch_size)
@@ -60,65 +68,71 @@ def evaluate(
         _print(figures)
 
 
-def _figures(classifier, data: EvalData, tta: Literal["none", "flip", "full"], batch_size: int) -> dict[str, Any]:
-    import jax
-    import numpy as np
-    from flax import nnx
-
+def _figures(classifier: Any, data: EvalData, tta: Literal["none", "flip", "full"], batch_size: int) -> dict[str, Any]:
+    from resnet_jax.classifier.class_names import match_classes
+    from resnet_jax.classifier.predictor import Predictor
     from resnet_jax.data.memory import load
-    from resnet_jax.hardware.sharding import make_mesh, replicated
-    from resnet_jax.training.evaluation import evaluate as evaluate_batches
-    from resnet_jax.training.setup import on_devices, open_source
-    from resnet_jax.training.step import make_eval_step
+    from resnet_jax.training.evaluation import evaluate_predictor
+    from resnet_jax.training.setup import open_source
     from resnet_jax.training.summary import figures_of
 
     config, preprocessing = _data_config(classifier, data), classifier.preprocessing
-    resize = None if "config" in classifier.info else preprocessing.resize
-    dataset = load(open_source(config), config.image_size, resize=resize)
-    if len(dataset.class_names) != classifier.network.num_classes:
-        raise UsageError(
-            f"--data.name: {dataset.name} has {len(dataset.class_names)} classes and the network "
-            f"{classifier.network.num_classes}; evaluate it on images of its own classes"
-        )
-    dataset = dataset.hold_out(config.val_fraction)
-    mesh = make_mesh(jax.device_count())
-    graphdef, *weights = nnx.split(classifier.model, nnx.Param, nnx.BatchStat)
-    eval_step = make_eval_step(graphdef, preprocessing.normalize, tta=tta)
-    weights = jax.device_put(tuple(map(nnx.to_pure_dict, weights)), replicated(mesh))
-    result, _ = evaluate_batches(eval_step, weights, on_devices(getattr(dataset, data.split), batch_size, mesh))
-    classes = zip(dataset.class_names, result.class_accuracy, strict=True)
+    resize = preprocessing.resize if config.image_size == preprocessing.image_size else None
+    source = open_source(config)
+    logit_of = match_classes(classifier, source.class_names)
+    dataset = load(source, config.image_size, resize=resize, interpolation=preprocessing.interpolation)
+    images, labels = getattr(dataset.hold_out(config.val_fraction), data.split)
+    predictor = Predictor(classifier, batch_size=min(batch_size, len(labels)), tta=tta)
+    result = evaluate_predictor(predictor, images, logit_of[labels])
+    accuracies = result.class_accuracy[logit_of]
     return {
+        **({"step": classifier.info["step"]} if "step" in classifier.info else {}),
+        "best": classifier.info.get("best", False),
         "dataset": dataset.name,
         "split": data.split,
         "images": result.count,
+        "classes": len(source.class_names),
+        "network_classes": len(classifier.class_names),
         "tta": tta,
         **figures_of(result),
-        "class_accuracy": {name: None if np.isnan(value) else float(value) for name, value in classes},
+        "class_accuracy": {
+            name: None if value != value else float(value)  # NaN: no images of the class
+            for name, value in zip(source.class_names, accuracies, strict=True)
+        },
     }
 
 
-def _data_config(classifier, data: EvalData) -> DataConfig:
-    """The training run's own images where there is a run, with what the command line changes."""
+def _data_config(classifier: Any, data: EvalData) -> DataConfig:
+    """Return the training run's own images if there is a run, with the changes of the command line."""
     given = {key: value for key in ("source", "name", "dir") if (value := getattr(data, key)) is not None}
+    other = {"image_size": classifier.preprocessing.image_size, "val_fraction": None}
     if "config" in classifier.info:
-        trained = dict(classifier.info["config"]["data"])
-        trained["dir"] = Path(trained["dir"]) if trained["dir"] else None
-        return dataclasses.replace(DataConfig(**trained), **given)
+        trained = from_dict(classifier.info["config"]).data
+        changed = dataclasses.replace(trained, **given)
+        if changed == trained:
+            return trained
+        given = {"source": changed.source, "name": changed.name, "dir": changed.dir}
     if not {"name", "source"} & given.keys():
-        raise UsageError("--data.name: got nothing, wanted the images to evaluate on, for example --data.name cifar10")
+        raise UsageError("--data.name: got nothing, expected the images to evaluate on, such as --data.name cifar10")
     if data.split == "val":
-        raise UsageError("--data.split: got val, wanted test or train; only a training run has held images out")
-    return DataConfig(**given, image_size=classifier.preprocessing.image_size)
+        raise UsageError(
+            "--data.split: got val, expected test or train: only of its own images has a training run held some out"
+        )
+    return DataConfig(**given, **other)
 
 
 def _print(figures: dict[str, Any]) -> None:
     console, table = Console(), Table(show_header=False)
-    images = f"{figures['images']:,} images of {figures['dataset']}, {figures['split']}"
-    console.print(f"{figures['model']} on {images}", soft_wrap=True, highlight=False, markup=False)
+    line = f"{figures['model']} on {figures['images']:,} images of {figures['dataset']}, {figures['split']}"
+    if figures["best"]:
+        line += f"; step {figures['step']:,}, the best on val"
+    if figures["classes"] < figures["network_classes"]:
+        line += f"; {figures['classes']} of the network's {figures['network_classes']} classes"
+    console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
     for name in ("accuracy", "top5_accuracy", "calibration_error"):
         table.add_row(name.replace("_", " "), f"{figures[name]:.2%}")
     table.add_row("loss", f"{figures['loss']:.4f}")
     classes = {name: value for name, value in figures["class_accuracy"].items() if value is not None}
     for name in sorted(classes, key=classes.__getitem__)[:3]:
-        table.add_row(f"weak class: {name}", f"{classes[name]:.2%}")
+        table.add_row(Text(f"lowest accuracy: {printable(name)}"), f"{classes[name]:.2%}")
     console.print(table)

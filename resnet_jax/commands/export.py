@@ -17,7 +17,9 @@ import jax.export
 import numpy as np
 import tyro
 
-from resnet_jax.classifier.pretrained import Preprocessing, load_classifier, save_pretrained
+from resnet_jax.classifier.classifier import load_classifier
+from resnet_jax.classifier.preprocessing import Preprocessing
+from resnet_jax.classifier.saving import save_pretrained
 from resnet_jax.errors import UsageError, UserError, at_least, writing
 from resnet_jax.exporting.onnx_graph import onnx_graph
 from resnet_jax.exporting.served import Layout, Served, compare

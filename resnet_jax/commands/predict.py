@@ -1,7 +1,6 @@
 """`resnet-jax predict`: classes of images, from files, folders or a pipe, for people and for programs."""
 
 import csv as csv_format
-import io
 import json as json_format
 import os
 import sys
@@ -17,11 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.text import Text
 
 from resnet_jax.data.reading.folder import list_images
-from resnet_jax.errors import UsageError, UserError
+from resnet_jax.errors import UsageError, UserError, printable
 from resnet_jax.models.registry import Architecture
 
 if TYPE_CHECKING:  # it imports JAX
-    from resnet_jax.classifier.predictor import Result
+    from resnet_jax.classifier.files import Result
 
 OVERLAY = ".gradcam.png"  # what --explain adds to the name of an image
 
@@ -38,48 +37,50 @@ def predict(
     explain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     explain_dir: Path | None = None,
 ) -> None:
-    """Classifies images, in the order given; one that can't be read is reported, and the others go on.
+    """Classify images, in the order given; an image that can't be read is reported, and the others go on.
 
     Example: resnet-jax predict runs/pets photos 'more/**/*.jpg' --top-k 3 --csv > classes.csv
 
     Args:
         model: a run folder, a folder of `save_pretrained`, a weights file, or a published name.
         images: files, folders (with all below), patterns such as '*.jpg', or - for a list of these on standard input.
-        arch: what a weights file is of; found by its shapes if left out.
-        top_k: classes to show of each image.
-        json: print one JSON object a line for each image and nothing else.
-        csv: print path, rank, index, class, probability and error, one line for each class, and nothing else.
+        arch: architecture that the weights must have; found by their shapes if left out.
+        top_k: number of classes to show for each image.
+        json: print one line with a JSON object for each image, and nothing else.
+        csv: print path, rank, index, class, probability and error, one line for each class, and nothing else; control
+            characters in names are escaped.
         batch_size: images in a step, over all devices together; the results do not depend on it.
-        explain: draw where the likeliest class is seen (Grad-CAM) beside each image, as IMAGE.gradcam.png.
+        explain: draw where in each image the likeliest class is seen (Grad-CAM), as IMAGE.gradcam.png beside it.
         explain_dir: draw these pictures into this folder instead.
 
     Raises:
         UsageError: an option's value is out of its range.
         UserError: no image is found, the model can't be read, or a picture can't be written.
-        SystemExit: with code 1, where an image could not be read.
+        SystemExit: with code 1, an image could not be read.
     """
     for option, value in (("--top-k", top_k), ("--batch-size", batch_size)):
         if value < 1:
-            raise UsageError(f"{option}: got {value}, wanted 1 or more")
+            raise UsageError(f"{option}: got {value}, expected 1 or more")
     if json and csv:
-        raise UsageError("--json --csv: got both, wanted one of them")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name is any bytes
+        raise UsageError("--json --csv: got both, expected one of them")
     paths = find_images(images)
     overlays = _overlays(paths, explain_dir) if explain or explain_dir else {}
 
-    from resnet_jax.classifier.predictor import classify
-    from resnet_jax.classifier.pretrained import load_classifier
+    from resnet_jax.classifier.classifier import load_classifier
+    from resnet_jax.classifier.files import classify_files
 
     size = min(batch_size, 1 << (len(paths) - 1).bit_length())  # powers of 2: few programs to compile, and cached ones
-    results = classify(load_classifier(model, arch=arch), paths, batch_size=size, top_k=top_k, overlays=overlays)
+    classifier = load_classifier(model, arch=arch)
+    if classifier.info.get("best"):
+        print(f"{printable(model)}: step {classifier.info['step']:,}, the best on val", file=sys.stderr)
+    results = classify_files(classifier, paths, batch_size=size, top_k=top_k, overlays=overlays)
     write = _write_json if json else _csv_writer() if csv else _table_writer(paths)
     if _write_all(results, len(paths), write):
         raise SystemExit(1)
 
 
 def find_images(names: Sequence[str]) -> list[str]:
-    """Lists the images in folders, behind patterns and on standard input, "-"; a name with none behind it stays.
+    """List the images in folders, of patterns and on standard input, "-"; a name without images stays as it is.
 
     Raises:
         UserError: no image is found.
@@ -89,7 +90,9 @@ def find_images(names: Sequence[str]) -> list[str]:
     paths = [path for name in given for path in _expand(name) or [name]]
     if not any(map(os.path.isfile, paths)):
         got = ", ".join(given[:3]) + (", ..." if len(given) > 3 else "")
-        raise UserError(f"no image found: got {got or 'no path'}; wanted images, folders of them or patterns ('*.jpg')")
+        raise UserError(
+            f"no image found: got {got or 'no path'}, expected images, folders of images or patterns ('*.jpg')"
+        )
     return paths
 
 
@@ -104,7 +107,7 @@ def _expand(name: str) -> list[str]:
 
 
 def _overlays(paths: Sequence[str], folder: Path | None) -> dict[str, Path]:
-    """Where to draw the overlays: beside the images, or in `folder` as the images lie below their common folder."""
+    """Return where to draw the overlays: beside the images, or in `folder`, by their paths below a common folder."""
     if folder is None:
         return {path: Path(path + OVERLAY) for path in paths}
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
@@ -112,7 +115,7 @@ def _overlays(paths: Sequence[str], folder: Path | None) -> dict[str, Path]:
 
 
 def _write_all(results: Iterator[list["Result"]], count: int, write: Callable[["Result"], None]) -> int:
-    """Writes results as they come, with a bar where they go elsewhere than to the terminal; returns how many failed."""
+    """Write results as they come, with a progress bar unless they go to the terminal; return how many failed."""
     console, failed = Console(stderr=True), 0
     columns = (BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = sys.stdout.isatty() or not console.is_terminal or count == 1
@@ -139,31 +142,34 @@ def _csv_writer() -> Callable[["Result"], None]:
 
     def write(result: "Result") -> None:
         for rank, (index, name, share) in enumerate(result.guesses, 1):
-            rows.writerow((result.path, rank, index, name, share, ""))
+            rows.writerow((printable(result.path), rank, index, printable(name), share, ""))
         if result.error is not None:
-            rows.writerow((result.path, "", "", "", "", result.error))
+            rows.writerow((printable(result.path), "", "", "", "", printable(result.error)))
 
     return write
 
 
 def _table_writer(paths: Sequence[str]) -> Callable[["Result"], None]:
-    """Writes rows for people as they come, in columns of a width set beforehand."""
+    """Write rows for people as they come, in columns of a fixed width."""
     console = Console(highlight=False)
-    width = min(max(map(cell_len, paths)), console.width // 2 - 4)
+    width = min(max(cell_len(printable(path)) for path in paths), console.width // 2 - 4)
 
     def write(result: "Result") -> None:
-        path = _shortened(result.path, width)
+        path = _shortened(printable(result.path), width)
         if result.error is not None:
-            console.print(Text.assemble(path, "  ", (f"error: {result.error}", "red")))
+            console.print(Text.assemble(path, "  ", (f"error: {printable(result.error)}", "red")))
         for rank, (_, name, share) in enumerate(result.guesses):
-            row = set_cell_size("" if rank else path, width), (f" {share:6.1%} {name}", "dim" if rank else "bold")
+            row = (
+                set_cell_size("" if rank else path, width),
+                (f" {share:6.1%} {printable(name)}", "dim" if rank else "bold"),
+            )
             console.print(Text.assemble(*row), no_wrap=True, overflow="ellipsis")
 
     return write
 
 
 def _shortened(path: str, width: int) -> str:
-    """The end of a path that is wider than `width`."""
+    """Return a path, without its beginning if it is wider than `width`."""
     while cell_len(path) > width:
         path = "\u2026" + path[2:]
     return path

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int32, UInt8
 
 from resnet_jax.data.reading.cache import cached, fingerprint, stamps
-from resnet_jax.data.reading.images import decode
+from resnet_jax.data.reading.images import Interpolation, decode
 from resnet_jax.data.source import Source
 from resnet_jax.data.split import stratified_holdout
 from resnet_jax.data.statistics import channel_statistics
@@ -55,13 +55,16 @@ class Dataset:
         return np.asarray(arrays["mean"]), np.asarray(arrays["std"])
 
 
-def load(source: Source, image_size: int | None, *, resize: int | None = None) -> Dataset:
+def load(
+    source: Source, image_size: int | None, *, resize: int | None = None, interpolation: Interpolation = "bilinear"
+) -> Dataset:
     """Decode all images of a source, or read them from the cache.
 
     Args:
         source: the images.
         image_size: pixels; the shorter side is resized and the center square of this size kept. None for as stored.
         resize: pixels that the shorter side is resized to; by default `image_size`.
+        interpolation: how images are resized.
 
     Raises:
         UserError: an image is unreadable, the images differ in size, or they do not fit in memory.
@@ -69,7 +72,7 @@ def load(source: Source, image_size: int | None, *, resize: int | None = None) -
 
     def decode_splits() -> dict[str, np.ndarray]:
         (train, train_labels), (test, test_labels) = (
-            decode(split, image_size, resize) for split in (source.train, source.test)
+            decode(split, image_size, resize, interpolation) for split in (source.train, source.test)
         )
         if train.shape[1:] != test.shape[1:]:
             raise UserError(
@@ -78,7 +81,8 @@ def load(source: Source, image_size: int | None, *, resize: int | None = None) -
             )
         return {"train": train, "train_labels": train_labels, "test": test, "test_labels": test_labels}
 
-    key = fingerprint(source.class_names, source.layout, image_size, resize, stamps(source.files))
+    sizes = [image_size, resize, interpolation]
+    key = fingerprint(source.class_names, source.layout, sizes, stamps(source.files))
     arrays = cached(source.name, key, decode_splits)
     train, test = (Split(arrays[split], arrays[f"{split}_labels"]) for split in ("train", "test"))
     return Dataset(source.name, source.class_names, train, test, key=key)

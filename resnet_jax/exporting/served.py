@@ -9,7 +9,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from resnet_jax.classifier.pretrained import Classifier
+from resnet_jax.classifier.classifier import Classifier
 from resnet_jax.errors import UserError
 
 Layout = Literal["NHWC", "NCHW"]

@@ -8,7 +8,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from resnet_jax.classifier.pretrained import load_classifier, load_torchvision
+from resnet_jax.classifier.classifier import load_classifier
+from resnet_jax.classifier.pretrained import load_torchvision
 from resnet_jax.config import Config
 from resnet_jax.errors import UsageError
 from resnet_jax.models.registry import Network

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from resnet_jax.data.augment import shift
+from resnet_jax.classifier.tta import Tta, averaged_logits
 from resnet_jax.hardware.compilation import compiler_options
 from resnet_jax.training.loss import cross_entropy
 from resnet_jax.training.metrics import EvalMetrics, TrainMetrics
@@ -99,27 +99,22 @@ def make_run_steps(train_step: TrainStep, make_batch: Callable[..., Batch]) -> C
 
 
 def make_eval_step(
-    graphdef: nnx.GraphDef, normalize: Callable[[Array], Array], *, tta: Literal["none", "flip", "full"] = "none"
+    graphdef: nnx.GraphDef, normalize: Callable[[Array], Array], *, tta: Tta = "none"
 ) -> Callable[..., tuple[EvalMetrics, Array]]:
     """Make the jitted `eval_step(params, batch_stats, images, labels, mask) -> (metrics, logits)`.
 
-    `images` are uint8. With `tta`, logits are the mean over the image and its mirror ("flip"), and over the center
-    (weight 1/2) and two diagonal shifts by one pixel (1/4 each), mirrored too ("full"); edges are reflected.
+    Args:
+        graphdef: structure of the network.
+        normalize: from uint8 images to the input of the network.
+        tta: test-time augmentation; see `averaged_logits`.
     """
-    shifts = {0: 0.5, -1: 0.25, 1: 0.25} if tta == "full" else {0: 1.0}
-
-    def predict(model: nnx.Module, images: Array) -> Array:
-        logits = model(normalize(images), train=False)
-        if tta != "none":
-            logits = (logits + model(normalize(images[:, :, ::-1]), train=False)) / 2
-        return logits
 
     @partial(jax.jit, compiler_options=compiler_options(jax.default_backend()))
     def eval_step(
         params: PyTree, batch_stats: PyTree, images: Array, labels: Int[Array, " batch"], mask: Bool[Array, " batch"]
     ) -> tuple[EvalMetrics, Array]:
         model = nnx.merge(graphdef, params, batch_stats, copy=True)
-        logits = jnp.sum(jnp.stack([weight * predict(model, shift(images, by)) for by, weight in shifts.items()]), 0)
+        logits = averaged_logits(model, images, normalize, tta)
         return EvalMetrics.of_batch(logits, labels, mask), logits
 
     return eval_step

@@ -7,13 +7,16 @@ from pathlib import Path
 from resnet_jax.errors import UsageError, UserError
 
 FILE = "model.safetensors"
+SUFFIXES = (".pth", ".pt", ".safetensors")
 # timm publishes torchvision's own files on the hub under these tags.
 TORCHVISION_TAGS = {"IMAGENET1K_V1": "tv_in1k", "IMAGENET1K_V2": "tv2_in1k"}
 
 
 def is_name(source: str) -> bool:
-    """Tells a hub name, `owner/repository`, from a path."""
-    return re.fullmatch(r"[\w-]+/[\w.-]+", source) is not None and not Path(source).exists()
+    """Tell a hub name, `owner/repository`, from a path, which has an existing folder or a weights file's suffix."""
+    path = Path(source)
+    is_path = path.exists() or path.parent.exists() or path.suffix in SUFFIXES
+    return re.fullmatch(r"[\w-]+/[\w.-]+", source) is not None and not is_path
 
 
 def repository(name: str) -> str:
@@ -48,9 +51,9 @@ def fetch(name: str, file: str = FILE) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = "no connection" if isinstance(error, LocalEntryNotFoundError) else str(error).splitlines()[0]
         raise UserError(
-            f"{name} could not be had ({reason}). Run again with a network; or download "
-            f"https://huggingface.co/{repo}/resolve/main/{file} elsewhere, and give its path in place of the name "
-            f"(downloads are kept in {HF_HUB_CACHE})"
+            f"could not download {name} ({reason}), and there is no file or folder of that name. Run again with a "
+            f"connection; or download https://huggingface.co/{repo}/resolve/main/{file} elsewhere, and give its path "
+            f"instead of the name (downloads are kept in {HF_HUB_CACHE})"
         ) from error
     verify(path)
     return path

@@ -6,7 +6,7 @@ round trip returns every bit.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from flax import nnx
 from numpy.typing import ArrayLike
 
 from resnet_jax.errors import UserError
+from resnet_jax.models.interface import ImageClassifier
 
 RENAMED = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 COUNTER = "num_batches_tracked"  # BatchNorm's updates in PyTorch, which reads it only where its momentum is None
@@ -47,7 +48,7 @@ def to_torchvision(model: nnx.Module | nnx.State | Mapping) -> dict[str, np.ndar
     return tensors
 
 
-def torchvision_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+def torchvision_shapes(model: nnx.Module | ImageClassifier) -> dict[str, tuple[int, ...]]:
     """Returns the shape of each tensor of `to_torchvision(model)` but the counters; `model` may be abstract."""
     return {
         _key(path): tuple(variable.shape[axis] for axis in TO_TORCHVISION[len(variable.shape)])
@@ -55,13 +56,15 @@ def torchvision_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
     }
 
 
-def assign(model: nnx.Module, tensors: Mapping[str, ArrayLike], *, head: Literal["strict", "fresh"] = "strict") -> None:
+def assign(
+    model: ImageClassifier, tensors: Mapping[str, ArrayLike], *, head: Literal["strict", "fresh"] = "strict"
+) -> None:
     """Sets the parameters and running statistics of `model`, in place, from a torchvision state dict.
 
     Args:
         model: a network of this package; it may be abstract (`nnx.eval_shape`), which saves drawing weights.
         tensors: arrays, or torch tensors on the CPU, by key; `num_batches_tracked` may be missing.
-        head: "fresh" leaves the classifier, `model.fc`, as it is, whatever the tensors hold for it.
+        head: "fresh" keeps the model's own classifier, whatever the tensors hold for it.
 
     Raises:
         Misfit: keys are missing or unexpected or a shape differs; `model` is unchanged then.
@@ -71,8 +74,8 @@ def assign(model: nnx.Module, tensors: Mapping[str, ArrayLike], *, head: Literal
     arrays = {key: value if isinstance(value, np.ndarray) else np.asarray(value) for key, value in tensors.items()}
     counts = {key: arrays.pop(key) for key in list(arrays) if key.split(".")[-1] == COUNTER}
     if head == "fresh":
-        arrays = {key: array for key, array in arrays.items() if not is_head(key)}
-        wanted = {key: shape for key, shape in wanted.items() if not is_head(key)}
+        arrays = {key: array for key, array in arrays.items() if not is_head(key, model.head)}
+        wanted = {key: shape for key, shape in wanted.items() if not is_head(key, model.head)}
     _check({key: array.shape for key, array in arrays.items()}, wanted)
     for key in wanted:
         variable = variables[key]
@@ -82,17 +85,17 @@ def assign(model: nnx.Module, tensors: Mapping[str, ArrayLike], *, head: Literal
         setattr(norm, COUNTER, int(counts.get(key, 0)))
 
 
-def is_head(key: str) -> bool:
-    """Tells the classifier's tensors from the backbone's."""
-    return key.startswith("fc.")
+def is_head(key: str, head: str) -> bool:
+    """Tell whether a key belongs to the classifier, whose attribute name is `head`."""
+    return key.startswith(f"{head}.")
 
 
-def _variables(model: nnx.Module | nnx.State) -> dict[tuple, nnx.Variable]:
+def _variables(model: Any) -> dict[tuple, nnx.Variable]:
     state = model if isinstance(model, nnx.State) else nnx.state(model, (nnx.Param, nnx.BatchStat))
     return dict(nnx.to_flat_state(state))
 
 
-def _counters(model: nnx.Module | nnx.State | Mapping) -> dict[str, nnx.Module]:
+def _counters(model: Any) -> dict[str, nnx.Module]:
     """The modules that carry PyTorch's count, by its key."""
     modules = nnx.iter_modules(model) if isinstance(model, nnx.Module) else ()
     return {_key((*path, COUNTER)): module for path, module in modules if hasattr(module, COUNTER)}

@@ -8,10 +8,12 @@ import pytest
 from flax import nnx
 
 import resnet_jax
-from resnet_jax.classifier.pretrained import Network, Preprocessing, identify, load_classifier
+from resnet_jax.classifier.classifier import load_classifier
+from resnet_jax.classifier.preprocessing import Preprocessing, from_timm
 from resnet_jax.errors import UserError
-from resnet_jax.models.registry import REGISTRY
+from resnet_jax.models.registry import REGISTRY, Network
 from resnet_jax.weights.files import write_weights
+from resnet_jax.weights.identify import identify
 from resnet_jax.weights.torchvision import to_torchvision, torchvision_shapes
 
 TINY = Network("resnet18", num_classes=5, stem="cifar", width=4)
@@ -48,7 +50,7 @@ def test_a_network_with_other_layers_is_refused_with_the_nearest(tiny):
 
 
 def test_weights_of_no_resnet_are_told_from_a_resnets():
-    with pytest.raises(UserError, match=r"of no ResNet in torchvision's keys: .* got features\.0\.weight"):
+    with pytest.raises(UserError, match=r"torchvision's keys: .* got features\.0\.weight"):
         identify({"features.0.weight": np.zeros((64, 3, 11, 11), np.float32)})
 
 
@@ -100,7 +102,7 @@ def test_a_saved_folder_returns_weights_class_names_and_preprocessing(tiny, tmp_
 
 
 def test_class_names_that_do_not_fit_are_refused_before_anything_is_written(tiny, tmp_path):
-    with pytest.raises(ValueError, match="got 2 class names, wanted 5"):
+    with pytest.raises(ValueError, match="got 2 class names, expected 5"):
         resnet_jax.save_pretrained(tiny, tmp_path / "saved", class_names=("a", "b"))
     assert not (tmp_path / "saved").exists()
 
@@ -115,10 +117,49 @@ def test_a_folder_as_timm_writes_it_is_read(tiny, tmp_path):
     assert classifier.class_names == ("0", "1", "2", "3", "4")
 
 
+@pytest.mark.parametrize(
+    ("settings", "size", "resize", "interpolation"),
+    [
+        ({"crop_pct": 0.875, "test_input_size": [3, 224, 224], "test_crop_pct": 0.965}, 224, 232, "bilinear"),
+        ({"crop_pct": 0.95, "interpolation": "bicubic"}, 176, 185, "bicubic"),
+        ({}, 176, 201, "bilinear"),
+    ],
+)
+def test_images_are_evaluated_at_the_test_size_and_with_the_interpolation_of_the_weights(
+    settings, size, resize, interpolation
+):
+    """The first is torchvision's ResNet50_Weights.IMAGENET1K_V2 as timm publishes it; torchvision has 224 of 232."""
+    common = {"input_size": [3, 176, 176], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    expected = Preprocessing(image_size=size, resize=resize, interpolation=interpolation)
+    assert from_timm(common | settings) == expected
+
+
+@pytest.mark.parametrize("settings", [{"crop_mode": "border"}, {"interpolation": "random"}])
+def test_a_preprocessing_that_is_not_known_here_is_refused_by_name(tiny, tmp_path, settings):
+    common = {"input_size": [3, 8, 8], "mean": [0.5] * 3, "std": [0.5] * 3}
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": common | settings}))
+    write_weights(tmp_path / "model.safetensors", to_torchvision(tiny))
+    ((name, value),) = settings.items()
+    with pytest.raises(UserError, match=f"{name}.*{value}"):
+        load_classifier(tmp_path)
+
+
+def test_a_saved_folder_keeps_the_interpolation(tiny, tmp_path):
+    preprocessing = Preprocessing(image_size=8, resize=9, interpolation="bicubic")
+    resnet_jax.save_pretrained(tiny, tmp_path, preprocessing=preprocessing)
+    assert load_classifier(tmp_path).preprocessing == preprocessing
+
+
+def test_the_heads_of_the_registry_are_those_of_the_networks():
+    assert {arch: entry.head for arch, entry in REGISTRY.items()} == {
+        arch: Network(arch).abstract().head for arch in REGISTRY
+    }
+
+
 def test_a_config_that_is_damaged_is_one_message(tiny, tmp_path):
     resnet_jax.save_pretrained(tiny, tmp_path)
     (tmp_path / "config.json").write_text('{"pretrained_cfg": {}}')
-    with pytest.raises(UserError, match=r"config\.json is not written as save_pretrained or timm write it"):
+    with pytest.raises(UserError, match=r"config\.json"):
         load_classifier(tmp_path)
 
 
@@ -131,12 +172,12 @@ def test_a_thousand_classes_have_imagenets_names(tmp_path):
 
 def test_a_wrong_architecture_is_told_from_the_right_one(tiny, tmp_path):
     write_weights(tmp_path / "w.pth", to_torchvision(tiny))
-    with pytest.raises(UserError, match=r"w\.pth is a resnet18 and no resnet50: leave --arch out, or correct it"):
+    with pytest.raises(UserError, match=r"w\.pth is a resnet18.* resnet50.*--arch"):
         load_classifier(tmp_path / "w.pth", arch="resnet50")
 
 
 def test_a_folder_of_something_else_says_what_is_wanted(tmp_path):
-    with pytest.raises(UserError, match=r"is no trained network: wanted a run folder \(with checkpoints/\), a folder"):
+    with pytest.raises(UserError, match=r"run folder \(with checkpoints/\), a folder"):
         load_classifier(tmp_path)
 
 

@@ -8,7 +8,8 @@ import pytest
 from golden import draw
 
 import resnet_jax
-from resnet_jax.classifier.pretrained import Preprocessing, load_classifier
+from resnet_jax.classifier.classifier import load_classifier
+from resnet_jax.classifier.preprocessing import Preprocessing
 from resnet_jax.commands.convert import convert
 from resnet_jax.data.memory import load
 from resnet_jax.data.source import open_tfds

@@ -14,11 +14,15 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from resnet_jax.classifier.pretrained import load_classifier, save_pretrained
+from resnet_jax.classifier.classifier import load_classifier
+from resnet_jax.classifier.saving import save_pretrained
 from resnet_jax.cli import COMMANDS
 from resnet_jax.commands.convert import convert, layer_outputs
 from resnet_jax.commands.evaluate import EvalData, evaluate
+from resnet_jax.commands.predict import predict
 from resnet_jax.config import Config, DataConfig, EvaluateConfig, ModelConfig, OptimizerConfig, TrainConfig
+from resnet_jax.data.memory import load
+from resnet_jax.data.source import open_tfds
 from resnet_jax.errors import UserError
 from resnet_jax.hardware.sharding import make_mesh
 from resnet_jax.training import loop
@@ -135,13 +139,56 @@ def test_evaluating_on_other_classes_is_refused(run, tmp_path):
         (tmp_path / "images" / split).mkdir(parents=True)
         for number in range(5):
             Image.new("L", (8, 8), number).save(tmp_path / "images" / split / f"{number}.png")
-    with pytest.raises(UserError, match="has 3 classes and the network 10"):
+    with pytest.raises(UserError, match=r"does not know 3 .*: a, b, c; 10 of its own"):
         evaluate(str(tmp_path / "saved"), data=EvalData(source="folder", dir=tmp_path / "images"))
+
+
+@pytest.fixture
+def digits_in_folders(tmp_path):
+    """Some images of the digits 7 and 2, as a folder whose classes are in another order than the network's."""
+    dataset = load(open_tfds("digits"), None)
+    for name in ("7", "2"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        images = dataset.test.images[dataset.test.labels == int(name)]
+        for number, image in enumerate(images):
+            larger = Image.fromarray(image).resize((20, 16), Image.Resampling.NEAREST)
+            larger.save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def test_classes_are_matched_by_name_and_other_images_are_resized_as_predict_does(run, digits_in_folders, capsys):
+    """Both commands see the same crops of the same images, and so make the same mistakes."""
+    paths = sorted(digits_in_folders.rglob("*.png"))
+    capsys.readouterr()
+    predict(str(run[0]), tuple(map(str, paths)), json=True, top_k=1)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    right = {line["path"] for line in lines if line["predictions"][0]["class"] == Path(line["path"]).parent.name}
+    counts = []
+    for split in ("train", "test"):
+        evaluate(str(run[0]), json=True, data=EvalData(source="folder", dir=digits_in_folders, split=split))
+        figures = json.loads(capsys.readouterr().out)
+        counts.append(round(figures["accuracy"] * figures["images"]))
+        assert (figures["classes"], figures["network_classes"]) == (2, 10)
+        assert figures["class_accuracy"].keys() == {"2", "7"}
+    assert sum(counts) == len(right)
+
+
+def test_names_never_bring_control_characters_to_a_terminal_or_a_csv_file(run, tmp_path, capsys):
+    path = tmp_path / "a\x1b[31m\n\u202ered.png"
+    Image.new("L", (8, 8), 9).save(path, "png")
+    for options in ({}, {"csv": True}):
+        predict(str(run[0]), (str(path),), **options)
+        out = capsys.readouterr().out
+        assert "a\\x1b[31m\\n\\u202ered" in out.replace("\n", "") or "…" in out
+        assert not any(character in out for character in "\x1b\u202e")
+    predict(str(run[0]), (str(path),), json=True)
+    line = capsys.readouterr().out
+    assert line.isascii() and "\x1b" not in line and json.loads(line)["path"] == str(path)
 
 
 def test_a_file_needs_to_be_told_the_images(run, tmp_path):
     convert(str(run[0]), tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"--data\.name: got nothing, wanted the images to evaluate on"):
+    with pytest.raises(UserError, match=r"--data\.name: got nothing"):
         evaluate(str(tmp_path / "w.pth"))
 
 
@@ -212,8 +259,8 @@ def test_the_help_of_a_command_has_an_example(name):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("evaluate", "none.pth"), 1, "there is no weights file none.pth"),
-        (("convert", "none.pth", "w.onnx"), 1, "there is no weights file none.pth"),
+        (("evaluate", "none.pth"), 1, "there is no file or folder none.pth"),
+        (("convert", "none.pth", "w.onnx"), 1, "there is no file or folder none.pth"),
         (("evaluate", "none.pth", "--tta", "turn"), 2, "--tta"),
         (("evaluat", "none.pth"), 2, "evaluate"),
     ],

@@ -13,10 +13,13 @@ import tyro
 from golden.draw import draw_weights
 
 from resnet_jax import save_pretrained, to_torchvision
-from resnet_jax.classifier.pretrained import Network, Preprocessing, load_classifier, load_torchvision
+from resnet_jax.classifier.classifier import load_classifier
+from resnet_jax.classifier.preprocessing import Preprocessing
+from resnet_jax.classifier.pretrained import load_torchvision
 from resnet_jax.commands import export as module
 from resnet_jax.commands.export import export
 from resnet_jax.errors import UsageError, UserError
+from resnet_jax.models.registry import Network
 from resnet_jax.weights.torchvision import torchvision_shapes
 
 CLASSES = ("Ångström", "cat", "dog")

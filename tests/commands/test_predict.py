@@ -13,9 +13,13 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from resnet_jax.classifier.pretrained import Network, Preprocessing, load_classifier, load_torchvision, save_pretrained
+from resnet_jax.classifier.classifier import load_classifier
+from resnet_jax.classifier.preprocessing import Preprocessing
+from resnet_jax.classifier.pretrained import load_torchvision
+from resnet_jax.classifier.saving import save_pretrained
 from resnet_jax.commands.predict import _shortened, find_images, predict
 from resnet_jax.errors import UsageError, UserError
+from resnet_jax.models.registry import Network
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.weights.torchvision import torchvision_shapes
 

@@ -23,7 +23,7 @@ def test_torchvisions_weights_are_those_that_timm_publishes(name, repository):
 
 
 def test_an_unknown_tag_of_torchvision_lists_the_known_ones():
-    with pytest.raises(UsageError, match=r"wanted torchvision/resnet18\.IMAGENET1K_V1 or "):
+    with pytest.raises(UsageError, match=r"torchvision/resnet18\.IMAGENET1K_V1 or "):
         hub.repository("torchvision/resnet18.V3")
 
 
@@ -32,11 +32,15 @@ def test_a_path_is_no_name(path):
     assert not hub.is_name(path)
 
 
-def test_a_folder_of_that_name_comes_before_the_hub(tmp_path, monkeypatch):
+def test_a_name_whose_owner_is_a_folder_here_is_a_path_even_if_it_is_mistyped(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert hub.is_name("runs/one")
-    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs").mkdir()
     assert not hub.is_name("runs/one")
+
+
+def test_a_weights_file_that_does_not_exist_is_a_path():
+    assert not hub.is_name("weigths/model.pth") and not hub.is_name("weigths/model.safetensors")
 
 
 def test_without_a_network_one_message_says_what_to_put_where(tmp_path):
@@ -44,8 +48,8 @@ def test_without_a_network_one_message_says_what_to_put_where(tmp_path):
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     message = result.stderr.splitlines()[-1]
-    assert "torchvision/resnet18.IMAGENET1K_V1 could not be had (no connection)" in message
-    assert "timm/resnet18.tv_in1k/resolve/main/model.safetensors elsewhere, and give its path" in message
+    assert "torchvision/resnet18.IMAGENET1K_V1 (no connection)" in message
+    assert "timm/resnet18.tv_in1k/resolve/main/model.safetensors elsewhere" in message
 
 
 def test_a_damaged_copy_in_the_cache_is_refused(tmp_path):
@@ -58,7 +62,7 @@ def test_a_damaged_copy_in_the_cache_is_refused(tmp_path):
 
 @pytest.mark.network
 def test_the_published_weights_are_fetched():
-    from resnet_jax.classifier.pretrained import load_classifier
+    from resnet_jax.classifier.classifier import load_classifier
 
     classifier = load_classifier("torchvision/resnet18.IMAGENET1K_V1")
     assert classifier.network.arch == "resnet18" and classifier.class_names[0] == "tench"

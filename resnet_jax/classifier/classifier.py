@@ -1,0 +1,113 @@
+"""A trained network with what its user needs, read from a run folder, a folder, a weights file or the hub."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from resnet_jax.classifier.preprocessing import Preprocessing, from_timm
+from resnet_jax.config import from_dict
+from resnet_jax.errors import UserError
+from resnet_jax.models.registry import Architecture, Network
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.weights import hub
+from resnet_jax.weights.files import read_weights
+from resnet_jax.weights.identify import identify
+from resnet_jax.weights.torchvision import assign, to_torchvision
+
+IMAGENET_CLASSES = Path(__file__).parent / "imagenet_classes.txt"
+KINDS = (
+    f"a run folder (with checkpoints/), a folder with config.json and {hub.FILE}, a weights file or a published name"
+)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained network, the names of its classes and the preprocessing of its images."""
+
+    model: ResNet
+    network: Network
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    info: dict[str, Any]
+    """Where it comes from: of a run, the configuration and the step; of a file, what was removed."""
+    named: bool = True
+    """Whether the class names come with the weights; otherwise they are ImageNet's or numbers, by their count."""
+
+
+def load_classifier(source: Path | str, *, arch: Architecture | None = None) -> Classifier:
+    """Read a trained network with its class names and preprocessing.
+
+    Args:
+        source: a run folder of `train.py`, a folder of `save_pretrained` or of timm, a weights file, or a hub name.
+        arch: architecture that the weights must have; any by default.
+
+    Raises:
+        UserError: there is no such thing, or it can't be read.
+    """
+    path = Path(source)
+    if (path / "checkpoints").is_dir():
+        classifier = _read_run(path)
+    elif (path / "config.json").is_file():
+        classifier = _read_folder(path / "config.json", path / hub.FILE)
+    elif path.is_dir():
+        raise UserError(f"{path} does not hold a trained network: expected {KINDS}")
+    elif hub.is_name(str(source)):
+        classifier = _read_folder(hub.fetch(str(source), "config.json"), hub.fetch(str(source)))
+    elif not path.exists():
+        raise UserError(f"there is no file or folder {path}: expected {KINDS}; correct the path")
+    else:
+        classifier = _read_file(path)
+    if arch is not None and classifier.network.arch != arch:
+        raise UserError(f"{source} is a {classifier.network.arch}, not a {arch}: leave --arch out, or correct it")
+    return classifier
+
+
+def _read_run(path: Path) -> Classifier:
+    from resnet_jax.runs.stored import read_evaluated  # loads Orbax, which the other sources do not need
+
+    restored = read_evaluated(path / "checkpoints")
+    info = restored.info
+    settings, names = from_dict(info["config"]).model, tuple(info["class_names"])
+    network = Network(settings.arch, len(names), settings.stem, settings.width)
+    model = network.abstract()
+    assign(model, to_torchvision(restored.state["params"]) | to_torchvision(restored.state["batch_stats"]))
+    size = min(info["image_shape"][:2])
+    preprocessing = Preprocessing(tuple(info["mean"]), tuple(info["std"]), image_size=size, resize=size)
+    origin = {"config": info["config"], "step": restored.step, "best": info.get("score") is not None}
+    return Classifier(model, network, names, preprocessing, origin)
+
+
+def _read_folder(config_path: Path, weights_path: Path) -> Classifier:
+    try:
+        config = json.loads(config_path.read_text())
+        settings, ours = config.get("pretrained_cfg", config), config.get("resnet_jax", {})
+        preprocessing = from_timm(settings, ours.get("resize"))
+        labels = config.get("label_names") or settings.get("label_names")
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise UserError(
+            f"{config_path} does not have the form of save_pretrained or timm ({error!r}): correct it, or give the "
+            "weights file alone"
+        ) from error
+    classifier = replace(_read_file(weights_path), preprocessing=preprocessing)
+    return replace(classifier, class_names=tuple(labels), named=True) if labels else classifier
+
+
+def _read_file(path: Path) -> Classifier:
+    tensors, notes = read_weights(path)
+    network = identify(tensors)
+    model = network.abstract()
+    assign(model, tensors)
+    names, preprocessing = _class_names(network.num_classes), _preprocessing(network)
+    return Classifier(model, network, names, preprocessing, {"notes": notes}, named=False)
+
+
+def _class_names(count: int) -> tuple[str, ...]:
+    """Return ImageNet's names for its number of classes, otherwise numbers."""
+    if count == 1000:
+        return tuple(IMAGENET_CLASSES.read_text().splitlines())
+    return tuple(map(str, range(count)))
+
+
+def _preprocessing(network: Network) -> Preprocessing:
+    return Preprocessing() if network.stem == "imagenet" else Preprocessing(image_size=32, resize=32)

@@ -1,0 +1,77 @@
+"""From an image file to the input of a network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from resnet_jax.data.augment import normalize
+from resnet_jax.data.reading.images import Interpolation, decode_rgb
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From an image file to the input of a network; the defaults are ImageNet's."""
+
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    """Mean of the channels, in units of 0 to 1."""
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """Standard deviation of the channels, likewise."""
+    image_size: int = 224
+    """Side of the square that the network sees, pixels."""
+    resize: int = 256
+    """Length to which the shorter side is resized before the square is cropped from the center, pixels."""
+    interpolation: Interpolation = "bilinear"
+    """How the image is resized."""
+
+    def decode(self, encoded: bytes | Path) -> UInt8[np.ndarray, "size size 3"]:
+        """Decode, resize and crop an image file."""
+        return decode_rgb(encoded, self.image_size, resize=self.resize, interpolation=self.interpolation)
+
+    def normalize(
+        self, images: UInt8[Array | np.ndarray, "batch height width 3"]
+    ) -> Float[Array, "batch height width 3"]:
+        """Map decoded images to the input of the network; on the device, inside `jit` or not."""
+        return normalize(jnp.asarray(images), np.array(self.mean, np.float32), np.array(self.std, np.float32))
+
+
+def from_timm(settings: Mapping[str, Any], resize: int | None = None) -> Preprocessing:
+    """Return the preprocessing for evaluation that a `pretrained_cfg` of timm describes.
+
+    `test_input_size` and `test_crop_pct` come before `input_size` and `crop_pct`, which may be those of the training
+    (timm.data.resolve_data_config with use_test_size=True).
+
+    Args:
+        settings: the configuration.
+        resize: length of the shorter side, if it is known exactly.
+
+    Raises:
+        ValueError: the images are cropped or interpolated in a way that is not known here.
+        KeyError, TypeError, IndexError: an entry is missing or has the wrong type.
+    """
+    if (crop_mode := settings.get("crop_mode", "center")) != "center":
+        raise ValueError(f"crop_mode: got {crop_mode!r}, expected 'center'")
+    interpolation: Any = settings.get("interpolation", "bilinear")
+    if interpolation not in get_args(Interpolation):
+        raise ValueError(f"interpolation: got {interpolation!r}, expected one of {', '.join(get_args(Interpolation))}")
+    size = settings.get("test_input_size", settings["input_size"])[1]
+    share = settings.get("test_crop_pct", settings.get("crop_pct", 0.875))
+    mean, std = (tuple(map(float, settings[key])) for key in ("mean", "std"))
+    return Preprocessing(mean, std, size, resize or int(size / share), interpolation)
+
+
+def to_timm(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return the entries of a `pretrained_cfg` of timm that describe the preprocessing."""
+    size = preprocessing.image_size
+    return {
+        "input_size": [3, size, size],
+        "interpolation": preprocessing.interpolation,
+        "crop_pct": size / preprocessing.resize,
+        "crop_mode": "center",
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+    }
