@@ -3,9 +3,8 @@
 import json as json_lines
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import jax
 import tyro
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,7 +13,10 @@ from rich.table import Column, Table
 from resnet_jax.config import Config, ModelConfig
 from resnet_jax.errors import UsageError, at_least
 from resnet_jax.models.registry import Architecture
-from resnet_jax.planning.targets import Target, parse_target
+from resnet_jax.recipe import load_config
+
+if TYPE_CHECKING:
+    from resnet_jax.planning.targets import Target
 
 IMAGENET_IMAGES, IMAGENET_CLASSES, IMAGENET_SIZE = 1_281_167, 1000, 224
 GIB = 2**30
@@ -63,9 +65,12 @@ def plan(
             images.
         UserError: the compiler is not installed.
     """
+    import jax
+
     from resnet_jax.planning.ceiling import figures_of
     from resnet_jax.planning.job import make_job
     from resnet_jax.planning.sizing import Compiler
+    from resnet_jax.planning.targets import parse_target
 
     at_least(0, price=price)
     at_least(1, image_size=image_size, classes=classes, images=images, epochs=epochs)
@@ -89,8 +94,6 @@ def plan(
 
 
 def _recipe(path: Path | None, arch: Architecture | None, image_size: int | None) -> Config:
-    from resnet_jax.recipe import load_config
-
     if path is not None:
         recipe = load_config(path)
         return recipe if arch is None else replace(recipe, model=replace(recipe.model, arch=arch))
@@ -99,7 +102,7 @@ def _recipe(path: Path | None, arch: Architecture | None, image_size: int | None
     return Config(model=ModelConfig(arch=arch, stem="imagenet" if image_size > 64 else "cifar"))
 
 
-def _print(figures: dict[str, Any], target: Target) -> None:
+def _print(figures: dict[str, Any], target: "Target") -> None:
     console = Console(highlight=False, soft_wrap=True)
     chip, chips, pixels = target.chip, target.count, figures["image_size"]
     console.print(
@@ -124,7 +127,7 @@ def _print(figures: dict[str, Any], target: Target) -> None:
         console.print(line)
 
 
-def memory_sentence(figures: dict[str, Any], target: Target) -> str:
+def memory_sentence(figures: dict[str, Any], target: "Target") -> str:
     """Whether the batch fits, and which would."""
     verdict = (
         f"A batch of {figures['batch_size']:,} {'fits' if figures['fits'] else 'does not fit'}: "
@@ -140,7 +143,7 @@ def memory_sentence(figures: dict[str, Any], target: Target) -> str:
     return f"{verdict}. The largest that fits is near {largest:,}."
 
 
-def ceiling_sentences(figures: dict[str, Any], target: Target) -> list[str]:
+def ceiling_sentences(figures: dict[str, Any], target: "Target") -> list[str]:
     """What the figures come to, and what they are not."""
     cost = "" if figures["cost"] is None else f", which cost {_digits(figures['cost'])}"
     return [

@@ -1,4 +1,4 @@
-"""A network as an ONNX graph, written with torchvision's tensors: their keys, layouts and operations are ONNX's too."""
+"""A network as an ONNX graph, with torchvision's tensors, whose layouts are ONNX's too."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +14,7 @@ from resnet_jax.weights.torchvision import COUNTER, to_torchvision
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 18  # of December 2022: all that the networks need, and old enough for most runtimes
+OPSET = 18  # of December 2022: has all operations that are needed, and most runtimes support it
 Normalization = tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]
 
 
@@ -26,14 +26,14 @@ def onnx_graph(
     layout: Literal["NHWC", "NCHW"],
     normalization: Normalization | None,
 ) -> "onnx.ModelProto":
-    """Writes the graph from `images` to `logits`, in float32.
+    """Write the graph from `images` to `logits`, in float32.
 
     Args:
-        model: the network; it may compute in another type.
+        model: the network; its own type of computation does not matter.
         image_size: height and width of the images, pixels.
-        batch_size: images at a time; None for any number.
+        batch_size: number of images in a call; None for any number.
         layout: axes of the images.
-        normalization: mean and standard deviation in units of 0 to 1, for uint8 images; None for normalised float32.
+        normalization: mean and standard deviation in units of 0 to 1, for uint8 images; None for normalized float32.
 
     Source: the operators' definitions, https://onnx.ai/onnx/operators
     """

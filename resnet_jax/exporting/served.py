@@ -1,4 +1,4 @@
-"""A network as its export serves it, and the comparison of the two."""
+"""A network with the input of its export, and the comparison of the two."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from resnet_jax.classifier.classifier import Classifier
 from resnet_jax.errors import UserError
 
 Layout = Literal["NHWC", "NCHW"]
-TOLERANCE = 1e-4  # absolute, of logits up to 10, as trained networks have; of larger ones in proportion
+TOLERANCE = 1e-4  # absolute for logits up to 10, as trained networks have; in proportion for larger ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +22,10 @@ class Served:
 
     classifier: Classifier
     batch_size: int | None
-    """None: any number of images."""
+    """Number of images in a call; None for any number."""
     layout: Layout
     with_preprocessing: bool
-    """It takes uint8 images and normalises them; else float32, normalised already."""
+    """Whether it accepts uint8 images and normalizes them; otherwise float32 images that are normalized."""
 
     def logits(self, images: jax.Array) -> jax.Array:
         if self.layout == "NCHW":
@@ -35,14 +35,14 @@ class Served:
         )
 
     def images(self) -> jax.ShapeDtypeStruct:
-        """The shape and type of the input; the batch is a symbol where it is dynamic."""
+        """Return shape and type of the input; a dynamic batch is a symbol."""
         size = self.classifier.preprocessing.image_size
         batch = self.batch_size or jax.export.symbolic_shape("batch")[0]
         shape = (batch, size, size, 3) if self.layout == "NHWC" else (batch, 3, size, size)
         return jax.ShapeDtypeStruct(shape, jnp.uint8 if self.with_preprocessing else jnp.float32)
 
     def description(self) -> dict[str, Any]:
-        """What a user of the artefact has to know."""
+        """Return what a user of the export has to know."""
         images, batch = self.images(), self.batch_size or "batch"
         return {
             "architecture": self.classifier.network.arch,
@@ -54,7 +54,7 @@ class Served:
 
 
 def compare(served: Served, run: Callable[[list[np.ndarray]], list[np.ndarray]]) -> str:
-    """Compares the logits of `run` with the network's on batches of random images.
+    """Compare the logits of `run` with the network's on batches of random images.
 
     Raises:
         UserError: they differ by more than rounding.
@@ -64,14 +64,14 @@ def compare(served: Served, run: Callable[[list[np.ndarray]], list[np.ndarray]])
     normalized = np.asarray(served.classifier.preprocessing.normalize(jnp.asarray(images)))
     with jax.default_matmul_precision("highest"):  # GPUs and TPUs multiply more coarsely by default
         network = jax.jit(lambda images: served.classifier.model(images))
-        wanted = [np.asarray(network(normalized[:count])) for count in counts]
+        expected = [np.asarray(network(normalized[:count])) for count in counts]
     given = images if served.with_preprocessing else normalized
     given = given.transpose(0, 3, 1, 2) if served.layout == "NCHW" else given
-    got = run([given[:count] for count in counts])
-    reach = np.abs(wanted[-1]).max()
-    difference = np.max([np.abs(ours - theirs).max() for ours, theirs in zip(wanted, got, strict=True)])
+    found = run([given[:count] for count in counts])
+    reach = np.abs(expected[-1]).max()
+    difference = np.max([np.abs(ours - theirs).max() for ours, theirs in zip(expected, found, strict=True)])
     verdict = f"largest difference of the logits {difference:.1e} (they reach {reach:.1f})"
-    if not difference <= TOLERANCE * max(1, reach / 10):  # nor is it where one is not a number
+    if not difference <= TOLERANCE * max(1, reach / 10):  # false if a logit is not a number
         raise UserError(
             f"the export gives other logits: {verdict}. Nothing was written; export to another format, and report this"
         )

@@ -77,6 +77,8 @@ def assign(
         arrays = {key: array for key, array in arrays.items() if not is_head(key, model.head)}
         wanted = {key: shape for key, shape in wanted.items() if not is_head(key, model.head)}
     _check({key: array.shape for key, array in arrays.items()}, wanted)
+    if broken := [key for key in wanted if not np.isfinite(np.asarray(arrays[key], np.float32)).all()]:
+        raise Misfit(f"the weights have NaN or infinity in {len(broken)} tensors ({_first(broken)})")
     for key in wanted:
         variable = variables[key]
         value = arrays[key].transpose(FROM_TORCHVISION[arrays[key].ndim])

@@ -17,13 +17,14 @@ from rich.console import Console
 from resnet_jax.classifier.classifier import load_classifier
 from resnet_jax.classifier.saving import save_pretrained
 from resnet_jax.cli import COMMANDS
-from resnet_jax.commands.convert import convert, layer_outputs
+from resnet_jax.commands.convert import convert
 from resnet_jax.commands.evaluate import EvalData, evaluate
 from resnet_jax.commands.predict import predict
 from resnet_jax.config import Config, DataConfig, EvaluateConfig, ModelConfig, OptimizerConfig, TrainConfig
 from resnet_jax.data.memory import load
 from resnet_jax.data.source import open_tfds
 from resnet_jax.errors import UserError
+from resnet_jax.exporting.layers import layer_outputs
 from resnet_jax.hardware.sharding import make_mesh
 from resnet_jax.training import loop
 from resnet_jax.weights.files import read_weights, write_weights

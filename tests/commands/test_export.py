@@ -16,9 +16,9 @@ from resnet_jax import save_pretrained, to_torchvision
 from resnet_jax.classifier.classifier import load_classifier
 from resnet_jax.classifier.preprocessing import Preprocessing
 from resnet_jax.classifier.pretrained import load_torchvision
-from resnet_jax.commands import export as module
 from resnet_jax.commands.export import export
 from resnet_jax.errors import UsageError, UserError
+from resnet_jax.exporting import stablehlo
 from resnet_jax.models.registry import Network
 from resnet_jax.weights.torchvision import torchvision_shapes
 
@@ -97,7 +97,7 @@ def test_the_description_beside_stablehlo_says_what_goes_in_and_comes_out(stable
 
 
 def test_the_process_that_checks_stablehlo_has_no_access_to_the_package():
-    preamble, _, _ = module.CLEAN_PROCESS.partition("import numpy")
+    preamble, _, _ = stablehlo.CLEAN_PROCESS.partition("import numpy")
     process = subprocess.run(
         [sys.executable, "-P", "-c", f"{preamble}\nimport resnet_jax"], capture_output=True, text=True
     )
@@ -152,7 +152,7 @@ def test_the_command_line_names_the_file_after_the_model_and_says_what_was_found
 
 
 def test_where_the_logits_cannot_be_compared_the_file_that_was_there_stays(tmp_path):
-    save_pretrained(drawn("cifar", **{"fc.bias": np.float32([0, np.nan, 0])}), tmp_path / "network")
+    save_pretrained(drawn("cifar", **{"fc.weight": np.full((3, 64), 3e38, np.float32)}), tmp_path / "network")
     out = tmp_path / "out.stablehlo"
     out.write_text("before")
     with pytest.raises(
@@ -170,10 +170,10 @@ def test_a_place_that_cannot_be_written_is_named(folder, tmp_path):
 
 def test_a_folder_takes_the_place_of_no_file_and_a_file_of_no_folder(folder, tmp_path):
     (tmp_path / "out.stablehlo").mkdir()
-    with pytest.raises(UsageError, match="is a folder, and stablehlo is a file"):
+    with pytest.raises(UsageError, match="is a folder, expected a file"):
         export(str(folder / "cifar"), format="stablehlo", out=tmp_path / "out.stablehlo")
     (tmp_path / "out").touch()
-    with pytest.raises(UsageError, match="is a file, and safetensors is a folder"):
+    with pytest.raises(UsageError, match="is a file, expected a folder"):
         export(str(folder / "cifar"), format="safetensors", out=tmp_path / "out")
 
 
@@ -182,7 +182,7 @@ def test_a_folder_takes_the_place_of_no_file_and_a_file_of_no_folder(folder, tmp
     [
         ({"batch_size": 0}, "--batch-size: got 0, wanted 1 or more"),
         ({"image_size": 0}, "--image-size: got 0, wanted 1 or more"),
-        ({"with_preprocessing": True}, "leave out --batch-size, --layout and --with-preprocessing"),
+        ({"with_preprocessing": True}, "--batch-size, --layout or --with-preprocessing"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(folder, options, complaint):
@@ -192,5 +192,5 @@ def test_options_that_make_no_sense_are_refused(folder, options, complaint):
 
 def test_without_the_extra_onnx_the_remedy_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UsageError, match=r"--format onnx needs .*onnxruntime: pip install 'resnet-jax\[onnx\]'"):
+    with pytest.raises(UsageError, match=r"--format onnx: .*onnxruntime.*pip install"):
         export(str(folder / "cifar"), format="onnx")

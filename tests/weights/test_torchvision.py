@@ -31,7 +31,7 @@ def test_a_kernel_is_transposed_and_nothing_else():
 def test_a_round_trip_returns_every_bit():
     shapes = {key: tensor.shape for key, tensor in to_torchvision(tiny()).items()}
     weights = draw.draw_weights(shapes)
-    weights["fc.bias"][:3] = -0.0, np.nan, np.float32(1e-45)
+    weights["fc.bias"][:3] = -0.0, np.float32(3e38), np.float32(1e-45)
     model = nnx.eval_shape(tiny)
     assign(model, weights)
     returned = to_torchvision(model)
@@ -45,6 +45,14 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_every_kind_of_fault():
     with pytest.raises(Misfit, match=r"1 missing \(bn1\.bias\).*1 unexpected \(layer9\.weight\)") as caught:
         assign(tiny(), tensors)
     assert "fc.weight: got (7, 32), wanted (5, 32)" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(value):
+    tensors = to_torchvision(tiny())
+    tensors["layer3.0.bn2.running_var"][1] = value
+    with pytest.raises(Misfit, match=r"layer3\.0\.bn2\.running_var"):
+        assign(tiny(), tensors)
 
 
 def test_a_refused_checkpoint_leaves_the_model_as_it_was():
