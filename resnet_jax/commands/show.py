@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_jax.config import differences
-from resnet_jax.errors import UsageError
+from resnet_jax.errors import UsageError, printable
 from resnet_jax.runs.reading import ShownRun, figures_of, read_run
 from resnet_jax.runs.terminal import plot_curves
 
@@ -40,7 +40,7 @@ def show(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("runs
     console.print(plot_curves(shown, console.width))
     for renderable in (*_tables(shown, console), *_seeds(shown), *_differences(shown)):
         console.print(renderable)
-    console.print(Text(f"Picture: {out}"), soft_wrap=True)
+    console.print(Text(f"Picture: {printable(str(out))}"), soft_wrap=True)
 
 
 def _name(path: Path, runs: Sequence[Path]) -> str:
@@ -101,7 +101,7 @@ def _differences(runs: Sequence[ShownRun]) -> Iterator[RenderableType]:
         section, key = field.split(".")
         letters: dict[str, str] = {}
         for run in runs:
-            value = str(run.config.get(section, {}).get(key, "absent"))
+            value = printable(str(run.config.get(section, {}).get(key, "absent")))
             letters[value] = f"{letters[value]} {run.letter}" if value in letters else run.letter
         table.add_row(field, Text(",  ".join(f"{value} ({of})" for value, of in letters.items())))
     yield table

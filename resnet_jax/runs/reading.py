@@ -7,7 +7,7 @@ from string import ascii_letters
 from typing import Any
 
 from resnet_jax.config import Config, as_dict
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, printable
 from resnet_jax.runs.folder import complete_steps, is_locked, read_json, read_metrics, read_summary
 
 COLORS = (  # distinguishable from each other, on white and on black
@@ -62,7 +62,7 @@ def read_run(path: Path, number: int, name: str) -> ShownRun:
     stored, lines, summary = read_json(path / "config.json"), read_metrics(path), read_summary(path)
     saved = complete_steps(path / "checkpoints")
     return ShownRun(
-        name=name,
+        name=printable(name),
         letter=ascii_letters[number % len(ascii_letters)],
         color=COLORS[number % len(COLORS)],
         config={section: fields | stored.get(section, {}) for section, fields in as_dict(Config()).items()},
@@ -84,6 +84,7 @@ def accuracy_limits(runs: Sequence[ShownRun]) -> tuple[float, float]:
 def figures_of(run: ShownRun) -> dict[str, str]:
     """Return the row of the run in the table, by column; until it has finished, with its latest accuracy and loss."""
     data, model, summary = run.config["data"], run.config["model"], run.summary or {}
+    dataset = data["name"] if data["source"] == "tfds" else Path(data["dir"]).name
     trained, evaluated = ([line for line in run.lines if line["split"] == split] for split in ("train", run.split))
     latest = {f"test_{key}": value for key, value in evaluated[-1].items()} if evaluated else {}
     last = trained[-1] if trained else {}
@@ -91,7 +92,7 @@ def figures_of(run: ShownRun) -> dict[str, str]:
     tta = next((key for key in figures if key.startswith("test_accuracy_tta_")), "")
     split = "" if summary or run.split == "test" else " (val)"
     return {
-        "data set": summary.get("dataset") or (data["name"] if data["source"] == "tfds" else Path(data["dir"]).name),
+        "data set": printable(summary.get("dataset") or dataset),
         "model": f"{model['arch']}/{model['width']}",
         "epochs": f"{last.get('epoch', -1) + 1}/{run.config['train']['epochs']}",
         "state": _state(run, last),

@@ -30,7 +30,8 @@ def make_run(
 ) -> Path:
     """Write a run that has done `epochs` of `of` epochs of 10 steps; it has finished unless `accuracy` is None."""
     train = dataclasses.replace(config.pop("train", TrainConfig()), epochs=of)
-    run = Config(train=train, data=DataConfig(val_fraction=0.1 if split == "val" else None), **config)
+    data = config.pop("data", DataConfig(val_fraction=0.1 if split == "val" else None))
+    run = Config(train=train, data=data, **config)
     with open_workdir(folder, run), Logbook(folder, run, step=0, wandb_project=None) as logbook:
         for epoch in range(epochs):
             figures = {"step": 10 * (epoch + 1), "epoch": epoch, "loss": 1 / (epoch + 1)}
@@ -163,6 +164,13 @@ def test_each_run_has_its_own_color_in_the_picture(tmp_path, printed, count):
 def test_runs_with_the_same_name_are_shown_by_their_paths(tmp_path, printed):
     text = printed(make_run(tmp_path / "a" / "run"), make_run(tmp_path / "b" / "run"), width=400)
     assert f"a {tmp_path}/a/run" in text and f"b {tmp_path}/b/run" in text
+
+
+def test_a_name_reaches_the_terminal_without_control_characters(tmp_path, printed):
+    run = make_run(tmp_path / "\x1b[2Jred")
+    (run / "summary.json").write_text(json.dumps(SUMMARY | {"test_accuracy": 0.9, "dataset": "\x07bell"}))
+    text = printed(run, make_run(tmp_path / "other", data=DataConfig(source="folder", dir=Path("\x1b[31m"))))
+    assert not re.search(r"[^\n -\U0010ffff]", text) and r"\x1b[2Jred" in text and r"\x07bell" in text
 
 
 def test_a_folder_without_a_run_is_a_user_error_that_names_the_runs_inside(tmp_path):
