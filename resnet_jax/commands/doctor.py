@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from resnet_jax.errors import printable
+
 COLORS = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 
@@ -29,7 +31,8 @@ def doctor(*, data_dir: Path | None = None) -> None:
         findings = diagnose(Path("/"), os.environ, data_dir or default_data_dir())
     table = Table.grid("state", "subject", Column("found", overflow="fold"), padding=(0, 2))
     for finding in findings:
-        text = Text(finding.found + (f"\n-> {finding.remedy}" if finding.remedy else ""))
+        lines = [*finding.found.splitlines(), *([f"-> {finding.remedy}"] if finding.remedy else [])]
+        text = Text("\n".join(map(printable, lines)))
         table.add_row(Text(finding.state, COLORS[finding.state]), finding.subject, text)
     console.print(table)
     problems = sum(finding.state == "problem" for finding in findings)

@@ -1,4 +1,4 @@
-"""Several runs side by side, as a picture and in the terminal: curves, figures, and what sets them apart."""
+"""`resnet-jax show`: the curves, figures and differences of several runs, in the terminal and as a picture."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,33 +12,35 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_jax.config import differences
-from resnet_jax.errors import UsageError
-from resnet_jax.runs.curves import draw_curves, plot_curves
+from resnet_jax.errors import UsageError, printable
 from resnet_jax.runs.reading import ShownRun, figures_of, read_run
+from resnet_jax.runs.terminal import plot_curves
 
 
 def show(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("runs.png")) -> None:
-    """Shows the curves, the figures and the differences of runs, those that are still going on included.
+    """Show the curves, figures and differences of runs, including runs that are still going on.
 
     Example: resnet-jax show runs/digits-* --out digits.png
 
     Args:
         runs: Run folders; the data sets may differ.
-        out: Picture of the curves, PNG, PDF or SVG.
+        out: File of the picture, which ends in .png, .pdf or .svg.
 
     Raises:
-        UsageError: no run is named, or `out` is no picture's name.
-        UserError: a folder holds no run, its files are damaged, or the picture can't be written.
+        UsageError: no run is named, or the ending of `out` is unknown.
+        UserError: a folder does not hold a run, its files are damaged, or the picture can't be written.
     """
+    from resnet_jax.runs.comparison import draw_comparison
+
     if not runs:
-        raise UsageError("RUNS: got none, wanted one or more run folders, as in: resnet-jax show runs/*")
+        raise UsageError("RUNS: got none, expected one or more run folders, as in: resnet-jax show runs/*")
     shown = [read_run(path, number, _name(path, runs)) for number, path in enumerate(runs)]
-    draw_curves(shown, out)
+    draw_comparison(shown, out)
     console = Console(highlight=False)
     console.print(plot_curves(shown, console.width))
     for renderable in (*_tables(shown, console), *_seeds(shown), *_differences(shown)):
         console.print(renderable)
-    console.print(Text(f"Picture: {out}"), soft_wrap=True)
+    console.print(Text(f"Picture: {printable(str(out))}"), soft_wrap=True)
 
 
 def _name(path: Path, runs: Sequence[Path]) -> str:
@@ -46,7 +48,7 @@ def _name(path: Path, runs: Sequence[Path]) -> str:
 
 
 def _tables(runs: Sequence[ShownRun], console: Console) -> list[Table]:
-    """The figures of all runs, in as many tables below each other as the width asks for."""
+    """Return the figures of all runs, in as many tables below each other as the width requires."""
     rows = [figures_of(run) for run in runs]
 
     def table(columns: Sequence[str]) -> Table:
@@ -56,7 +58,7 @@ def _tables(runs: Sequence[ShownRun], console: Console) -> list[Table]:
             left = column in ("data set", "model", "state")
             result.add_column(column, justify="left" if left else "right", no_wrap=not left)
         for run, row in zip(runs, rows, strict=True):
-            name = Text.assemble((run.letter, f"bold {run.colour}"), f" {run.name}")
+            name = Text.assemble((run.letter, f"bold {run.color}"), f" {run.name}")
             result.add_row(name, *(row[column] for column in columns))
         return result
 
@@ -71,24 +73,24 @@ def _tables(runs: Sequence[ShownRun], console: Console) -> list[Table]:
 
 
 def _seeds(runs: Sequence[ShownRun]) -> Iterator[Text]:
-    """Mean and standard deviation over the finished runs that differ in the seed alone."""
+    """Yield the mean and standard deviation of finished runs that differ only in the seed."""
     groups: dict[str, dict[int, ShownRun]] = {}
     for run in runs:
         if run.summary:
             train = run.config["train"]
-            apart = json.dumps(run.config | {"train": train | {"seed": None}}, sort_keys=True)
-            groups.setdefault(apart, {})[train["seed"]] = run
+            others = json.dumps(run.config | {"train": train | {"seed": None}}, sort_keys=True)
+            groups.setdefault(others, {})[train["seed"]] = run
     for group in groups.values():
         if len(group) > 1:
             accuracies = [run.summary["test_accuracy"] for run in group.values() if run.summary]
             yield Text(
-                f"{' '.join(run.letter for run in group.values())} differ in the seed alone: test accuracy "
+                f"{' '.join(run.letter for run in group.values())} differ only in the seed: test accuracy "
                 f"{mean(accuracies):.2%}, standard deviation {100 * stdev(accuracies):.2f} points, n = {len(group)}"
             )
 
 
 def _differences(runs: Sequence[ShownRun]) -> Iterator[RenderableType]:
-    """The fields in which the configurations differ, with the runs of each value."""
+    """Yield a table of the fields in which the configurations differ, with the runs of each value."""
     changes = {change.split(":")[0] for run in runs for change in differences(runs[0].config, run.config)}
     if not changes:
         return
@@ -99,7 +101,7 @@ def _differences(runs: Sequence[ShownRun]) -> Iterator[RenderableType]:
         section, key = field.split(".")
         letters: dict[str, str] = {}
         for run in runs:
-            value = str(run.config.get(section, {}).get(key, "absent"))
+            value = printable(str(run.config.get(section, {}).get(key, "absent")))
             letters[value] = f"{letters[value]} {run.letter}" if value in letters else run.letter
         table.add_row(field, Text(",  ".join(f"{value} ({of})" for value, of in letters.items())))
     yield table

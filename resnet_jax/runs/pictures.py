@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 
-matplotlib.use("agg")
+from resnet_jax.errors import printable
 
 
 def draw_curves(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Draws loss and accuracy by epoch for each split of `metrics.jsonl`."""
+    """Draw loss and accuracy by epoch for each split of `metrics.jsonl`."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for split in dict.fromkeys(line["split"] for line in lines):
@@ -31,19 +30,19 @@ def draw_curves(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 def draw_confusion(path: Path, confusion: Int[np.ndarray, "classes classes"], class_names: Sequence[str]) -> None:
-    """Draws images by true class (row) and predicted class (column), coloured by the share of the row."""
+    """Draw the number of images by true class (row) and predicted class (column), colored by the share of the row."""
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     few = len(class_names) <= 20
     side = 2.5 + 0.55 * len(class_names) if few else 14
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    right = np.trace(confusion)
-    axes.set_title(f"{right:,} of {confusion.sum():,} images right; colour is the share of the row")
+    correct = np.trace(confusion)
+    figure.suptitle(f"{correct:,} of {confusion.sum():,} images correct\ncolor: share of the row")
     axes.set(xlabel="predicted class", ylabel="true class")
-    ticks = range(len(class_names)) if few else []
-    axes.set_xticks(ticks, class_names if few else [], rotation=90)
-    axes.set_yticks(ticks, class_names if few else [])
+    labels = [_short(name, 24) for name in class_names] if few else []
+    axes.set_xticks(range(len(labels)), labels, rotation=90, parse_math=False)
+    axes.set_yticks(range(len(labels)), labels, parse_math=False)
     for row, column in np.argwhere(confusion) if few else ():
         ink = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, confusion[row, column], ha="center", va="center", color=ink)
@@ -59,7 +58,7 @@ def draw_mistakes(
     *,
     count: int = 24,
 ) -> None:
-    """Draws the wrongly classified images of highest confidence, with both classes."""
+    """Draw the wrongly classified images with the highest confidence, each with the predicted and the true class."""
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     probabilities = exponentials / exponentials.sum(1, keepdims=True)
     predicted = probabilities.argmax(1)
@@ -68,15 +67,18 @@ def draw_mistakes(
     columns = min(6, max(len(worst), 3))
     rows = max(-(-len(worst) // columns), 1)
     figure = Figure(figsize=(2 * columns, 2.5 * rows + 0.5), layout="constrained")
-    figure.suptitle(
-        f"{len(wrong):,} of {len(images):,} test images wrong; the surest mistakes first, by #number of the image"
-    )
+    figure.suptitle(f"{len(wrong):,} of {len(images):,} test images wrong; most confident mistakes first")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
     for axes, index in zip(grid, worst, strict=False):
         axes.imshow(images[index], interpolation="nearest")
-        guess, truth = (class_names[label][:16] for label in (predicted[index], labels[index]))
-        caption = f"said {guess}, {probabilities[index].max():.0%}\nis {truth} (#{index})"
+        guess, truth = (_short(class_names[label], 16) for label in (predicted[index], labels[index]))
+        caption = f"{guess} {probabilities[index].max():.0%}\ntrue: {truth} (#{index})"
         axes.set_title(caption, fontsize=9, parse_math=False)
     figure.savefig(path, dpi=120)
+
+
+def _short(name: str, length: int) -> str:
+    """Return the start of a class name, without characters that a font has no picture of."""
+    return printable(name)[:length]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from resnet_jax.commands.doctor import doctor
 from resnet_jax.data.reading.cache import image_cache
 from resnet_jax.diagnosing import devices, packages, storage
 from resnet_jax.diagnosing.jax_process import ask_jax
@@ -184,6 +185,13 @@ def test_the_command_line_keeps_compiled_programs_where_doctor_finds_them(tmp_pa
 
 def test_the_disk_of_a_folder_that_is_still_to_be_made_is_its_parents(tmp_path):
     assert f"GB free at {tmp_path}/new/runs" in storage.disk("runs", tmp_path / "new" / "runs", "").found
+
+
+def test_a_name_reaches_the_terminal_without_control_characters(tmp_path, capsys):
+    root_with(tmp_path, "\x1b[2J/1.0.0/features.json")
+    doctor(data_dir=tmp_path)
+    text = capsys.readouterr().out
+    assert "\x1b" not in text and r"\x1b[2J/1.0.0" in text
 
 
 def test_prepared_data_sets_are_listed(tmp_path):
