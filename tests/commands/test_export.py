@@ -18,7 +18,7 @@ from resnet_jax.classifier.preprocessing import Preprocessing
 from resnet_jax.classifier.pretrained import load_torchvision
 from resnet_jax.commands.export import export
 from resnet_jax.errors import UsageError, UserError
-from resnet_jax.exporting import stablehlo
+from resnet_jax.exporting.stablehlo import CLEAN_PROCESS
 from resnet_jax.models.registry import Network
 from resnet_jax.weights.torchvision import torchvision_shapes
 
@@ -97,7 +97,7 @@ def test_the_description_beside_stablehlo_says_what_goes_in_and_comes_out(stable
 
 
 def test_the_process_that_checks_stablehlo_has_no_access_to_the_package():
-    preamble, _, _ = stablehlo.CLEAN_PROCESS.partition("import numpy")
+    preamble, _, _ = CLEAN_PROCESS.partition("import numpy")
     process = subprocess.run(
         [sys.executable, "-P", "-c", f"{preamble}\nimport resnet_jax"], capture_output=True, text=True
     )
