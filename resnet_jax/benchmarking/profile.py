@@ -94,7 +94,7 @@ def read_trace(file: Path) -> dict[str, float]:
 
 
 def described(program: str) -> dict[str, tuple[str, str]]:
-    """Find each operation's output and source in a program's text; a fusion without a source gets its parts' sources."""
+    """Find each operation's output and source in a program's text; a fusion without a source has those of its parts."""
     found: dict[str, tuple[str, str]] = {}
     parts: dict[str, list[str]] = defaultdict(list)  # sources by computation; a computation stands above its caller
     computation = ""
