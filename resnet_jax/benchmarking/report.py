@@ -33,10 +33,11 @@ def print_figures(figures: Mapping[str, Any]) -> None:
     for line in _lines(figures):
         console.print(line, soft_wrap=True)
     if "operations" in figures:
-        _print_operations(console, figures["operations"], figures["profile"])
+        _print_operations(console, figures)
 
 
-def _print_operations(console: Console, operations: Sequence[Mapping[str, Any]], folder: str) -> None:
+def _print_operations(console: Console, figures: Mapping[str, Any]) -> None:
+    folder, operations, failure = figures["profile"], figures["operations"], figures["operations_failure"]
     if operations:
         header = ("ms a step", "of all", "operation", "output", "from")
         rows = [
@@ -45,6 +46,8 @@ def _print_operations(console: Console, operations: Sequence[Mapping[str, Any]],
         ]
         _print_rows(console, header, rows)
     found = "these are the longest operations" if operations else "its operations have no names"
+    if failure is not None:
+        found = f"its operations could not be listed: {failure}"
     console.print(f"trace of the training step in {folder} ({found}); to look into it: xprof {folder}", soft_wrap=True)
 
 

@@ -115,7 +115,6 @@ def _figures(
     from resnet_jax.benchmarking import torch_peer
     from resnet_jax.benchmarking.figures import against_figures, figures_of
     from resnet_jax.benchmarking.measure import measure
-    from resnet_jax.benchmarking.profile import profile
     from resnet_jax.benchmarking.workload import Workload
 
     device = jax.default_backend()
@@ -141,9 +140,21 @@ def _figures(
         found |= against_figures(timings, chosen) | {"torch_version": peer.version, "torch_threads": peer.threads}
     if trace is not None:
         say("profiling")
-        operations = profile(trace, workload.train, workload.train_program.as_text(), devices=workload.mesh.size)
-        found |= {"profile": str(trace), "operations": [each._asdict() for each in operations]}
+        found |= _profile(workload, trace)
     return figures_of(workload, timings) | found
+
+
+def _profile(workload: Any, folder: Path) -> dict[str, Any]:
+    from resnet_jax.benchmarking.profile import UnreadableTraceError, longest_operations, record_trace
+
+    executions = record_trace(folder, workload.train) * workload.mesh.size
+    operations, failure = [], None
+    try:
+        operations = longest_operations(folder, workload.train_program.as_text(), executions=executions)
+    except UnreadableTraceError as error:  # the trace itself is there, and so are the other figures
+        failure = str(error)
+    listed = [operation._asdict() for operation in operations]
+    return {"profile": str(folder), "operations": listed, "operations_failure": failure}
 
 
 def _sweep(network: ModelConfig, shape: dict[str, int], repeats: int, say: Callable[[str], None]) -> dict[int, float]:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,9 @@ from jax.profiler import ProfileData
 
 import resnet_jax
 import resnet_jax.benchmarking.measure as measure_module
-from resnet_jax.benchmarking import timm_csv, torch_peer, workload
+from resnet_jax.benchmarking import profile, timm_csv, torch_peer, workload
 from resnet_jax.benchmarking.measure import measure
-from resnet_jax.benchmarking.profile import described, operation_seconds
+from resnet_jax.benchmarking.profile import UnreadableTraceError, described, longest_operations, read_trace
 from resnet_jax.benchmarking.report import print_figures
 from resnet_jax.benchmarking.sweep import sweep
 from resnet_jax.commands.benchmark import benchmark
@@ -160,11 +161,12 @@ def test_the_sweep_does_not_hide_an_error():
         sweep(train_of, smallest=32, repeats=1)
 
 
-def trace(plane: str, line: str, events: str, names: dict[int, str], stat: str = "") -> ProfileData:
+def write_trace(path: Path, plane: str, line: str, events: str, names: dict[int, str], stat: str = "") -> Path:
     metadata = "".join(f'event_metadata {{ key: {k} value {{ id: {k} name: "{v}" }} }} ' for k, v in names.items())
     text = f"""planes {{ name: "{plane}" {metadata} lines {{ name: "{line}" {events} }}
         stat_metadata {{ key: 1 value {{ id: 1 name: "{stat}" }} }} }}"""
-    return ProfileData.from_serialized_xspace(ProfileData.text_proto_to_serialized_xspace(text))
+    path.write_bytes(ProfileData.text_proto_to_serialized_xspace(text))
+    return path
 
 
 def event(name: int, start: int, duration: int, stat: str = "") -> str:
@@ -172,11 +174,11 @@ def event(name: int, start: int, duration: int, stat: str = "") -> str:
     return f"events {{ metadata_id: {name} offset_ps: {start}000000 duration_ps: {duration}000000 {value} }} "
 
 
-def test_an_operations_time_is_without_the_operations_inside():
+def test_an_operations_time_is_without_the_operations_inside(tmp_path):
     events = event(1, 0, 100) + event(2, 10, 30) + event(2, 50, 20) + event(2, 100, 5)
     names = {1: "%while.3 = (f32[]) while(...)", 2: "%fusion.7 = f32[8] fusion(...)"}
-    seconds = operation_seconds(trace("/device:TPU:0", "XLA Ops", events, names))
-    assert seconds == pytest.approx({"while.3": 50e-6, "fusion.7": 55e-6})
+    file = write_trace(tmp_path / "xplane.pb", "/device:TPU:0", "XLA Ops", events, names)
+    assert read_trace(file) == pytest.approx({"while.3": 50e-6, "fusion.7": 55e-6})
 
 
 def test_a_fusion_without_a_source_has_those_of_its_parts():
@@ -195,11 +197,33 @@ ENTRY %main (x: f32[8]) -> f32[4] {
     assert operations["loop_fusion"] == ("f32[8]", "sin:cos") and operations["slice.2"] == ("f32[4]", "slice")
 
 
-def test_an_operation_is_known_by_its_name_where_its_kernel_has_another():
+def test_an_operation_is_known_by_its_name_where_its_kernel_has_another(tmp_path):
     events = event(1, 0, 7, "convolution.1") + event(1, 7, 2, "convolution.2") + event(2, 9, 50)
     names = {1: "cudnn::kernel", 2: "memset"}
-    data = trace("/device:GPU:0", "Stream #7(Compute)", events, names, "hlo_op")
-    assert operation_seconds(data) == pytest.approx({"convolution.1": 7e-6, "convolution.2": 2e-6})
+    file = write_trace(tmp_path / "xplane.pb", "/device:GPU:0", "Stream #7(Compute)", events, names, "hlo_op")
+    assert read_trace(file) == pytest.approx({"convolution.1": 7e-6, "convolution.2": 2e-6})
+
+
+def test_a_damaged_trace_is_unreadable(tmp_path):
+    (tmp_path / "xplane.pb").write_bytes(b"damaged")
+    with pytest.raises(UnreadableTraceError, match="parse"):
+        read_trace(tmp_path / "xplane.pb")
+
+
+def test_a_folder_without_a_trace_is_unreadable(tmp_path):
+    with pytest.raises(UnreadableTraceError, match="no trace"):
+        longest_operations(tmp_path, "", executions=1)
+
+
+@pytest.mark.parametrize(
+    ("reader", "reason"), [("import os; os.abort()", "status -6"), ("import time; time.sleep(60)", "0.5 s")]
+)
+def test_a_reader_that_crashes_or_hangs_makes_a_trace_unreadable(tmp_path, monkeypatch, reader, reason):
+    (tmp_path / "reader.py").write_text(reader)
+    monkeypatch.setattr(profile, "READER", tmp_path / "reader.py")
+    monkeypatch.setattr(profile, "READER_SECONDS", 0.5 if "sleep" in reader else 60)
+    with pytest.raises(UnreadableTraceError, match=reason):
+        read_trace(tmp_path / "xplane.pb")
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +283,18 @@ def test_the_trace_names_ten_operations_of_the_training_step(figures, folder):
     assert all(each["output"] for each in operations) and any(
         "conv_general_dilated" in it["source"] for it in operations
     )
+
+
+@pytest.mark.slow
+def test_an_unreadable_trace_costs_nothing_but_the_list_of_operations(tmp_path, monkeypatch, capsys):
+    (tmp_path / "reader.py").write_text("import os; os.abort()")
+    monkeypatch.setattr(profile, "READER", tmp_path / "reader.py")
+    benchmark(**TINY, repeats=1, profile=tmp_path / "trace", json=True)
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["operations"] == [] and figures["train_images_per_second"] > 0
+    print_figures(figures)
+    out = capsys.readouterr().out
+    assert str(tmp_path / "trace") in out and figures["operations_failure"] in out
 
 
 @pytest.mark.slow

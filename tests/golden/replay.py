@@ -44,4 +44,4 @@ def _train_step(
 
     gradients, outputs = nnx.grad(loss_and_outputs, has_aux=True)(model)
     trainer.update(model, gradients)
-    return outputs, gradients
+    return outputs, nnx.state(gradients, nnx.Param)  # in NNX's tree mode, running statistics have gradients too

@@ -89,11 +89,12 @@ def test_a_strided_convolution_on_the_cpu_has_forward_mode():
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_kernels_are_those_of_the_kaiming_normal_initializer():
+def test_kernels_are_those_of_the_kaiming_normal_initializer_up_to_rounding():
+    """JAX 0.12 multiplies the deviation by erf_inv's factor first, which JAX 0.10 does last, and rounds differently."""
     kernel = Conv(16, 32, 3, groups=4, rngs=nnx.Rngs(7)).kernel[...]
     key = nnx.Rngs(7).params()
     wanted = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")(key, (3, 3, 4, 32))
-    np.testing.assert_array_equal(kernel, wanted)
+    np.testing.assert_array_max_ulp(kernel, wanted, maxulp=2)
 
 
 def test_kernels_are_float32_where_jax_computes_in_float64():
