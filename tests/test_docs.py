@@ -1,12 +1,16 @@
 """The pages of docs/ and README.md are programs: each runs, without a warning, and prints what it shows."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from resnet_jax.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -15,7 +19,7 @@ NUMBER = re.compile(r"\d+\.\d+(?:e-?\d+)?")
 
 
 def program(page: Path) -> tuple[str, str]:
-    """Joins a page's python blocks, but those marked `no-run: REASON`, and its output blocks."""
+    """Join a page's python blocks, except those marked `no-run: REASON`, and its output blocks."""
     blocks = FENCE.findall(page.read_text())
     code = [text for kind, info, text in blocks if kind == "python" and not info.startswith(" no-run: ")]
     return "\n".join(code), "".join(text for kind, _, text in blocks if kind == "output")
@@ -50,6 +54,26 @@ def test_a_page_runs_and_prints_what_it_shows(page, environment, tmp_path):
     (text, numbers), (wanted_text, wanted_numbers) = split_numbers(run.stdout), split_numbers(wanted)
     assert text == wanted_text  # words and whole numbers are exact,
     assert numbers == pytest.approx(wanted_numbers, abs=0.05)  # decimals depend on the processor
+
+
+def test_the_functions_on_the_way_of_the_images_exist():
+    steps = re.findall(r"^\d+\. `(.+?):(.+?)`", (ROOT / "docs" / "data_path.md").read_text(), re.MULTILINE)
+    assert len(steps) <= 18
+    for path, name in steps:
+        nodes = ast.walk(ast.parse((ROOT / path).read_text()))
+        assert name in {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}, path
+
+
+def test_readme_and_notebook_have_the_address_of_the_repository():
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    project = address.removeprefix("https://github.com/")
+    assert f"colab.research.google.com/github/{project}/blob/main/notebooks/" in (ROOT / "README.md").read_text()
+    assert f'REPOSITORY = \\"{address}\\"' in (ROOT / "notebooks" / "resnet18_colab.ipynb").read_text()
+
+
+def test_the_readme_names_every_command():
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in COMMANDS if f"resnet-jax {name}" not in text] == []
 
 
 def test_the_index_has_a_line_for_every_page():
