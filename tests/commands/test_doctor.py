@@ -1,4 +1,4 @@
-"""What `doctor` finds, on folders, environments and versions made for it, and on this machine."""
+"""What `doctor` finds: in folders, environments and versions made for the tests, and on this machine."""
 
 import importlib.metadata
 import os
@@ -26,7 +26,7 @@ def root_with(root: Path, *names: str) -> Path:
     return root
 
 
-def test_jax_of_another_process_says_which_devices_it_has():
+def test_jax_is_asked_for_its_devices_in_another_process():
     answer = ask_jax(os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": "/kept/here"})
     assert [device[0] for device in answer["devices"]] == ["cpu"] and answer["cache"] == "/kept/here"
 
@@ -36,11 +36,11 @@ def test_a_jax_that_cannot_start_is_a_problem():
     assert finding.state == "problem" and "abacus" in finding.found
 
 
-def test_a_jax_that_hangs_is_given_up():
+def test_a_jax_that_does_not_answer_is_given_up():
     assert ask_jax(os.environ, timeout=0.01) == {"error": "no answer within 0.01 s"}
 
 
-def test_like_devices_are_counted_and_their_memory_is_named_where_it_is_known():
+def test_equal_devices_are_counted_and_their_memory_is_shown_if_known():
     assert devices.devices(GPU).found == "2 x NVIDIA H100 with 80 GB"
     assert devices.devices(CPU).found == "1 x cpu"
 
@@ -69,7 +69,7 @@ def test_an_unused_accelerator_is_a_problem_with_its_extra_as_remedy(tmp_path, f
         (None, {}, CPU, "ok"),
     ],
 )
-def test_huge_pages_are_named_where_they_must_be_asked_for(tmp_path, setting, environ, answer, state):
+def test_huge_pages_are_noted_if_they_have_to_be_requested(tmp_path, setting, environ, answer, state):
     if setting is not None:
         file = tmp_path / "sys/kernel/mm/transparent_hugepage/enabled"
         file.parent.mkdir(parents=True)
@@ -78,27 +78,27 @@ def test_huge_pages_are_named_where_they_must_be_asked_for(tmp_path, setting, en
     assert finding.state == state and ("GLIBC_TUNABLES" in (finding.remedy or "")) == (state == "note")
 
 
-def test_an_accelerator_that_is_used_is_well(tmp_path):
+def test_an_accelerator_in_use_is_ok(tmp_path):
     assert devices.accelerators(root_with(tmp_path, "dev/nvidia0"), BARE, GPU, {}).state == "ok"
 
 
-def test_a_machine_without_accelerator_is_well(tmp_path):
+def test_a_machine_without_accelerator_is_ok(tmp_path):
     assert devices.accelerators(tmp_path, BARE, CPU, {}).state == "ok"
 
 
-def test_an_accelerator_hidden_by_the_environment_is_to_be_unhidden(tmp_path):
+def test_the_variables_that_hide_an_accelerator_are_named(tmp_path):
     root = root_with(tmp_path, "dev/nvidia0")
     finding = devices.accelerators(root, BARE | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}, CPU, {})
     assert finding.state == "note" and finding.remedy == "unset JAX_PLATFORMS CUDA_VISIBLE_DEVICES"
 
 
-def test_a_plugin_that_fails_is_quoted_and_the_driver_named(tmp_path):
+def test_a_failing_plugin_is_quoted_with_the_required_driver(tmp_path):
     answer = CPU | {"warnings": ["CUDA_ERROR_NO_DEVICE"]}
     finding = devices.accelerators(root_with(tmp_path, "dev/nvidia0"), BARE, answer, {"jax-cuda13-plugin": "0.10.2"})
     assert "CUDA_ERROR_NO_DEVICE" in finding.found and "580" in finding.remedy
 
 
-def test_what_may_be_an_accelerator_is_a_note(tmp_path):
+def test_a_possible_accelerator_is_a_note(tmp_path):
     (tmp_path / "nvidia-smi").touch(mode=0o755)
     assert devices.accelerators(tmp_path, {"PATH": str(tmp_path)}, CPU, {}).state == "note"
     assert devices.accelerators(root_with(tmp_path, "dev/vfio/0"), BARE, CPU, {}).state == "note"
@@ -112,26 +112,26 @@ def test_a_container_with_fewer_cores_is_noted(tmp_path):
     assert devices.cores(tmp_path).state == "ok"
 
 
-def test_versions_below_the_declared_ones_are_named_with_the_remedy():
+def test_a_version_below_the_declared_one_is_named_with_the_remedy():
     finding = packages.requirements(["flax>=0.12.8", "optax>=0.2.8"], {"flax": "0.12.8", "optax": "0.2.7"})
     assert finding.state == "problem"
     assert finding.found == "optax 0.2.7 (expected optax>=0.2.8)" and finding.remedy == "pip install -U 'optax>=0.2.8'"
 
 
-def test_a_missing_package_is_a_problem_and_that_of_an_extra_is_not():
+def test_a_missing_package_is_a_problem_unless_it_belongs_to_an_extra():
     assert "missing" in packages.requirements(["tqdm"], {}).found
     assert packages.requirements(["wandb; extra == 'wandb'"], {}).state == "ok"
 
 
-def test_an_old_python_asks_for_another_environment():
+def test_an_old_python_requires_another_environment():
     finding = packages.requirements(["python>=3.11"], {"python": "3.10.4"})
     assert finding.state == "problem" and finding.remedy == "make an environment with python>=3.11"
 
 
-def test_the_packages_installed_here_meet_what_the_project_declares():
-    wanted = importlib.metadata.requires("resnet-jax")
-    installed = packages.installed_versions(Requirement(each).name for each in wanted)
-    assert packages.requirements(wanted, installed).state == "ok"
+def test_the_packages_installed_here_meet_the_declared_requirements():
+    declared = importlib.metadata.requires("resnet-jax")
+    installed = packages.installed_versions(Requirement(each).name for each in declared)
+    assert packages.requirements(declared, installed).state == "ok"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_the_packages_installed_here_meet_what_the_project_declares():
         ({"jax": "0.10.2", "jaxlib": "0.10.2", "jax-cuda13-plugin": "0.10.1"}, "problem"),
     ],
 )
-def test_jax_and_jaxlib_share_a_minor_version_and_the_plugin_all_of_it(versions, state):
+def test_jax_and_jaxlib_share_the_minor_version_and_the_plugin_the_whole_version(versions, state):
     assert packages.jax_family(versions).state == state
 
 
@@ -158,11 +158,11 @@ def test_jax_and_jaxlib_share_a_minor_version_and_the_plugin_all_of_it(versions,
         ({"tensorflow": "2.20"}, ["tensorflow"], True, "problem"),
     ],
 )
-def test_tensorflow_is_a_problem_where_it_can_take_the_gpu(installed, modules, gpu, state):
+def test_tensorflow_is_a_problem_if_it_can_occupy_the_gpu(installed, modules, gpu, state):
     assert packages.tensorflow(installed, modules, gpu=gpu).state == state
 
 
-def test_the_compilation_cache_is_measured_or_said_to_be_off(tmp_path):
+def test_the_compilation_cache_is_measured_or_reported_as_off(tmp_path):
     (tmp_path / "program").write_bytes(bytes(20_000_000))
     assert "0.02 GB" in storage.compiled_programs(str(tmp_path)).found
     assert storage.compiled_programs(None).state == "note"
@@ -183,7 +183,7 @@ def test_the_command_line_keeps_compiled_programs_where_doctor_finds_them(tmp_pa
     assert f"kept in {tmp_path}/resnet_jax/compiled" in result.stdout, result.stderr
 
 
-def test_the_disk_of_a_folder_that_is_still_to_be_made_is_its_parents(tmp_path):
+def test_the_disk_of_a_folder_that_does_not_exist_is_its_parents(tmp_path):
     assert f"GB free at {tmp_path}/new/runs" in storage.disk("runs", tmp_path / "new" / "runs", "").found
 
 

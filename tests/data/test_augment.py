@@ -1,4 +1,4 @@
-"""Augmentation against its definition, written out in NumPy."""
+"""Augmentations against their definitions in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -47,13 +47,13 @@ def test_random_flip_mirrors_about_half_and_leaves_the_rest():
     assert (same | mirrored).all() and 440 < same.sum() < 560
 
 
-def test_alternating_flip_shows_each_image_both_ways_in_two_epochs():
+def test_alternating_flip_mirrors_each_image_in_one_of_two_epochs():
     indices = jnp.arange(64)
     even, odd = (augment.alternating_mirror(KEY, indices, jnp.int32(epoch), 64) for epoch in (4, 5))
     np.testing.assert_array_equal(even, ~odd)
 
 
-def test_alternating_flip_depends_on_the_image_and_not_on_its_place_in_the_batch():
+def test_alternating_flip_depends_on_the_image_and_not_on_its_position_in_the_batch():
     indices = jax.random.permutation(KEY, 64)
     straight, shuffled = (augment.alternating_mirror(KEY, it, jnp.int32(0), 64) for it in (jnp.arange(64), indices))
     np.testing.assert_array_equal(straight[indices], shuffled)
@@ -78,7 +78,7 @@ def test_normalize_gives_mean_0_and_deviation_1():
 
 
 @pytest.mark.parametrize("size", [4, 6])
-def test_shrinking_is_a_triangle_filter_as_wide_as_the_pixels_that_it_makes(size):
+def test_shrinking_is_a_triangle_filter_scaled_to_the_new_pixels(size):
     images = jax.random.normal(KEY, (3, 8, 8, 2))
     step = 8 / size
     distances = (np.arange(8) + 0.5)[None] - step * (np.arange(size) + 0.5)[:, None]
@@ -106,7 +106,7 @@ def test_every_option_adds_an_augmentation():
     assert counts == [2, 2, 2, 2]
 
 
-def test_each_augmentation_has_a_key_of_its_own():
+def test_each_augmentation_has_its_own_key():
     seen = []
     note = lambda key, images, soft_labels: (seen.append(jax.random.key_data(key)), (images, soft_labels))[1]  # noqa: E731
     augment.augment((note, note), KEY, random_images(2), jnp.eye(2))

@@ -1,4 +1,4 @@
-"""The TensorFlow-free builders, on tiny archives in the official formats, and how they get their archives."""
+"""The builders without TensorFlow, on tiny archives in the official formats, and the download of archives."""
 
 import gc
 import gzip
@@ -41,7 +41,7 @@ def sha256(data: bytes) -> str:
 
 
 def by_first_pixel(images: np.ndarray) -> np.ndarray:
-    """TFDS shuffles when it prepares: this puts images whose first pixel counts upwards back in order."""
+    """Sort images by their first pixel, as TFDS shuffles them when it prepares a set."""
     return images[np.argsort(images[:, 0, 0, 0])]
 
 
@@ -59,7 +59,7 @@ def cifar_batch(images: np.ndarray, *labels: int) -> bytes:
 
 
 def put_archive(path: Path, members: dict[str, bytes]) -> str:
-    """Writes a tar.gz and returns its SHA-256."""
+    """Write a tar.gz and return its SHA-256."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as tar:
         for name, data in members.items():
@@ -92,8 +92,8 @@ def test_cifar10_keeps_the_pixels_labels_and_class_names_of_its_archive(cifar10_
     dataset = load(open_tfds("cifar10", cifar10_dir), None)
     assert dataset.class_names == tuple(f"class{n}" for n in range(10))
     np.testing.assert_array_equal(dataset.train.labels, dataset.train.images[:, 0, 0, 0] // 2)
-    wanted = np.concatenate([cifar_images(2 * n, 2) for n in range(1, 6)])
-    np.testing.assert_array_equal(by_first_pixel(dataset.train.images), wanted)
+    expected = np.concatenate([cifar_images(2 * n, 2) for n in range(1, 6)])
+    np.testing.assert_array_equal(by_first_pixel(dataset.train.images), expected)
     np.testing.assert_array_equal(by_first_pixel(dataset.test.images), cifar_images(50, 3))
 
 
@@ -105,7 +105,7 @@ def test_cifar10_is_stored_as_tfds_stores_it(cifar10_dir):
     assert ids == {b"test_00000", b"test_00001", b"test_00002"}
 
 
-def test_cifar100_learns_the_fine_label(tmp_path, monkeypatch):
+def test_cifar100_has_the_fine_labels(tmp_path, monkeypatch):
     folder = "cifar-100-binary/"
     members = {
         f"{folder}coarse_label_names.txt": "".join(f"coarse{n}\n" for n in range(20)).encode(),
@@ -144,8 +144,8 @@ def test_the_mnists_keep_the_pixels_and_labels_of_their_archives(tmp_path, monke
     dataset = load(open_tfds(name, tmp_path), None)
     assert dataset.class_names[0] == first_class
     np.testing.assert_array_equal(dataset.train.labels, dataset.train.images[:, 0, 0, 0] % 10)
-    wanted = images["train"][np.argsort(images["train"][:, 0, 0])]
-    np.testing.assert_array_equal(by_first_pixel(dataset.train.images), np.repeat(wanted[..., None], 3, -1))
+    expected = images["train"][np.argsort(images["train"][:, 0, 0])]
+    np.testing.assert_array_equal(by_first_pixel(dataset.train.images), np.repeat(expected[..., None], 3, -1))
     assert dataset.test.labels.tolist() == [9, 9]
 
 
@@ -200,31 +200,31 @@ def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data_dir
 
 
-def test_digits_are_1437_to_train_and_360_to_test_of_8x8(digits_dir):
+def test_digits_has_1437_training_and_360_test_images_of_8x8(digits_dir):
     dataset = load(open_tfds("digits", digits_dir), None)
     assert dataset.train.images.shape == (1437, 8, 8, 3)
     assert dataset.test.images.shape == (360, 8, 8, 3)
     assert dataset.class_names == tuple("0123456789")
 
 
-def test_digits_are_those_of_scikit_learn_scaled_to_255(digits_dir):
+def test_digits_has_the_images_of_scikit_learn_scaled_to_255(digits_dir):
     dataset = load(open_tfds("digits", digits_dir), None)
     images = np.concatenate([dataset.train.images, dataset.test.images])
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])
     source = load_digits()
-    wanted = sorted((image.tobytes(), label) for image, label in zip(source.images, source.target, strict=True))
-    grey = np.round(images[..., 0] / (255 / 16)).astype(source.images.dtype)
-    assert sorted((image.tobytes(), label) for image, label in zip(grey, labels, strict=True)) == wanted
+    expected = sorted((image.tobytes(), label) for image, label in zip(source.images, source.target, strict=True))
+    gray = np.round(images[..., 0] / (255 / 16)).astype(source.images.dtype)
+    assert sorted((image.tobytes(), label) for image, label in zip(gray, labels, strict=True)) == expected
     assert images.max() == 255
 
 
-def test_the_tested_digits_are_a_fifth_of_each_class(digits_dir):
+def test_the_test_split_of_digits_is_a_fifth_of_each_class(digits_dir):
     dataset = load(open_tfds("digits", digits_dir), None)
     test, train = np.bincount(dataset.test.labels), np.bincount(dataset.train.labels)
     assert np.abs(test - (test + train) / 5).max() < 1
 
 
-# ---- getting an archive
+# ---- downloading an archive
 
 CONTENT = bytes(range(256)) * 500
 
@@ -268,21 +268,21 @@ def test_an_archive_is_downloaded_once(server, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # pooch leaves the connection to the collector
 @pytest.mark.parametrize(
-    ("name", "wanted", "reason"),
+    ("name", "expected", "reason"),
     [
         ("truncated.tar.gz", sha256(CONTENT), "IncompleteRead"),
         ("altered.tar.gz", sha256(b"other"), "does not match the known hash"),
         ("missing.tar.gz", sha256(CONTENT), "404"),
     ],
 )
-def test_a_failed_download_says_why_and_leaves_nothing(server, tmp_path, name, wanted, reason):
+def test_a_failed_download_says_why_and_leaves_nothing(server, tmp_path, name, expected, reason):
     with pytest.raises(UserError, match=rf"{name} \(.*{reason}"):
-        fetch(Archive(f"{server.url}/{name}", (wanted,)), tmp_path)
+        fetch(Archive(f"{server.url}/{name}", (expected,)), tmp_path)
     assert list(tmp_path.iterdir()) == []
     gc.collect()
 
 
-def test_without_a_network_the_error_names_file_url_place_and_the_config_that_needs_none(tmp_path):
+def test_without_a_network_the_error_names_file_url_folder_and_a_recipe_that_needs_no_download(tmp_path):
     archive = Archive("http://127.0.0.1:9/set.tar.gz", (sha256(b""),))
     with pytest.raises(UserError) as caught:
         fetch(archive, tmp_path / "downloads")
@@ -290,16 +290,16 @@ def test_without_a_network_the_error_names_file_url_place_and_the_config_that_ne
     assert all(fact in str(caught.value) for fact in facts)
 
 
-def test_a_corrupt_archive_put_in_place_is_refused_with_both_hashes(cifar10_dir):
+def test_a_corrupt_archive_is_refused_with_both_hashes(cifar10_dir):
     path = cifar10_dir / "downloads" / "cifar-10-binary.tar.gz"
-    wanted = Cifar10.ARCHIVE.sha256[0]
+    expected = Cifar10.ARCHIVE.sha256[0]
     path.write_bytes(b"corrupt")
-    with pytest.raises(UserError, match=f"{path} is not .* is {sha256(b'corrupt')}, expected {wanted}"):
+    with pytest.raises(UserError, match=f"{path} is not .* is {sha256(b'corrupt')}, expected {expected}"):
         load(open_tfds("cifar10", cifar10_dir), None)
     assert path.exists()
 
 
-def test_a_data_dir_that_cannot_be_written_is_an_error_with_its_remedy(tmp_path):
+def test_a_data_dir_that_cannot_be_written_is_an_error_with_the_remedy(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"digits.*`--data.dir`"):
         load(open_tfds("digits", tmp_path / "file"), None)
@@ -321,7 +321,7 @@ load(open_tfds("digits", Path(sys.argv[1])), None)
 """
 
 
-def test_a_set_half_prepared_when_killed_is_prepared_again(tmp_path):
+def test_a_set_is_prepared_again_after_a_kill(tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_PREPARING, str(tmp_path)], capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     assert load(open_tfds("digits", tmp_path), None).test.images.max() == 255

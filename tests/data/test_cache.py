@@ -1,4 +1,4 @@
-"""The cache of decoded arrays: what makes a hit, and that nothing half-written is ever believed."""
+"""The cache of decoded arrays: what is a hit, and that incomplete files are never used."""
 
 import os
 import resource
@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 
 
 class Maker:
-    """Makes arrays and counts how often."""
+    """Make arrays and count the calls."""
 
     def __init__(self, values: int = 6):
         self.calls = 0
@@ -40,7 +40,7 @@ class Maker:
         return {"images": np.arange(self.values, dtype=np.uint8), "labels": np.arange(2, dtype=np.int32)}
 
 
-def test_the_second_call_makes_nothing_and_returns_the_same_arrays(file):
+def test_the_second_call_returns_the_same_arrays_without_making_them(file):
     make = Maker()
     first, second = (cached("set", fingerprint(stamps([file])), make) for _ in range(2))
     assert make.calls == 1
@@ -84,7 +84,7 @@ def test_a_file_at_another_path_is_another_cache(file, tmp_path):
     assert make.calls == 2
 
 
-def test_a_cut_cache_file_is_made_again_and_replaced(file):
+def test_a_truncated_cache_file_is_made_again_and_replaced(file):
     make = Maker()
     cached("set", fingerprint(stamps([file])), make)
     (images,) = image_cache().glob("*/images.npy")
@@ -94,14 +94,14 @@ def test_a_cut_cache_file_is_made_again_and_replaced(file):
     assert make.calls == 2
 
 
-def test_a_cache_that_cannot_be_created_costs_a_warning(file, cache_home, caplog):
+def test_a_cache_that_cannot_be_created_is_a_warning(file, cache_home, caplog):
     cache_home.write_text("a file where the folder should be")
     arrays = cached("set", fingerprint(stamps([file])), Maker())
     np.testing.assert_array_equal(arrays["images"], np.arange(6))
     assert "without a cache" in caplog.text
 
 
-def test_a_disk_that_fills_up_costs_a_warning_and_leaves_no_file(file, caplog):
+def test_a_full_disk_is_a_warning_and_leaves_no_file(file, caplog):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -127,7 +127,7 @@ cached("set", fingerprint(stamps([Path(sys.argv[1])])), lambda: {"a": np.arange(
 """
 
 
-def test_a_kill_while_writing_leaves_no_cache_that_is_believed(file):
+def test_a_cache_whose_writing_was_killed_is_not_used(file):
     killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(file)])
     assert killed.returncode == -signal.SIGKILL
     make = Maker()
@@ -135,7 +135,7 @@ def test_a_kill_while_writing_leaves_no_cache_that_is_believed(file):
     assert make.calls == 1
 
 
-def test_what_a_killed_run_left_is_removed_an_hour_later(file):
+def test_the_files_of_a_killed_run_are_removed_after_an_hour(file):
     left = image_cache() / "set-0.x.tmp"
     left.mkdir(parents=True)
     os.utime(left, (time.time() - 4000,) * 2)
@@ -143,7 +143,7 @@ def test_what_a_killed_run_left_is_removed_an_hour_later(file):
     assert not left.exists()
 
 
-def test_the_least_recently_used_sets_make_room_for_a_new_one(monkeypatch):
+def test_the_least_recently_used_sets_are_removed_for_a_new_one(monkeypatch):
     for age, name in ((30, "oldest"), (20, "used"), (10, "kept")):
         cached(name, "0", Maker(1000))
         os.utime(image_cache() / f"{name}-0", (time.time() - age,) * 2)

@@ -1,4 +1,4 @@
-"""Loading from TFDS folders and folders of images: what comes out, and what is said when it cannot."""
+"""Loading TFDS folders and folders of images: the arrays, and the errors."""
 
 import io
 import os
@@ -34,11 +34,11 @@ def pixels(seed: int, *shape: int) -> np.ndarray:
 with tfds.core.registered.skip_registration():
 
     class Shapes(tfds.core.GeneratorBasedBuilder):
-        """A set TFDS does not know, with a feature that is neither image nor label."""
+        """A set unknown to TFDS, with a feature that is neither the image nor the label."""
 
         VERSION = tfds.core.Version("1.0.0")
         SPLITS = {"train": 5, "test": 3}  # noqa: RUF012
-        LABELLED = ("train", "test", "validation")
+        LABELED = ("train", "test", "validation")
         FEATURES = {  # noqa: RUF012
             "image": tfds.features.Image(shape=(4, 6, 3)),
             "note": tfds.features.Text(),
@@ -55,7 +55,7 @@ with tfds.core.registered.skip_registration():
 
         def _generate_examples(self, split, count):
             for index in range(count):
-                label = index % 2 if split in self.LABELLED else -1
+                label = index % 2 if split in self.LABELED else -1
                 example = {"image": encode_png(pixels(label + 1, 4, 6, 3)), "note": "x", "shape": label}
                 yield index, {key: example[key] for key in self.FEATURES}
 
@@ -85,7 +85,7 @@ def test_loading_again_reads_no_record(tmp_path):
     np.testing.assert_array_equal(load(open_tfds("shapes", tmp_path), None).train.images, first.train.images)
 
 
-def test_the_newest_version_is_read_and_not_one_being_written(tmp_path):
+def test_the_newest_complete_version_is_read(tmp_path):
     folder = prepare(Shapes, tmp_path)
     newer = type("Shapes", (Shapes,), {"VERSION": tfds.core.Version("10.0.0"), "SPLITS": {"train": 2, "test": 2}})
     with tfds.core.registered.skip_registration():
@@ -101,8 +101,8 @@ def test_the_data_dir_defaults_to_the_environment_variable(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("splits", [{"train": 4, "validation": 3}, {"train": 4, "test": 2, "validation": 3}])
-def test_validation_is_the_test_split_where_test_is_missing_or_unlabelled(tmp_path, splits):
-    attributes = {"SPLITS": splits, "LABELLED": ("train", "validation")}
+def test_validation_is_the_test_split_if_test_is_missing_or_unlabeled(tmp_path, splits):
+    attributes = {"SPLITS": splits, "LABELED": ("train", "validation")}
     with tfds.core.registered.skip_registration():
         prepare(type("Shapes", (Shapes,), attributes), tmp_path)
     assert len(load(open_tfds("shapes", tmp_path), None).test.labels) == 3
@@ -123,7 +123,7 @@ def test_a_set_without_labels_is_refused_with_its_features(tmp_path):
         load(open_tfds("shapes", tmp_path), None)
 
 
-def test_an_unknown_name_lists_the_known_and_the_prepared_ones(tmp_path):
+def test_an_unknown_name_lists_the_known_and_the_prepared_sets(tmp_path):
     prepare(Shapes, tmp_path)
     with pytest.raises(UserError, match=r"'shape': known are cifar10, .*mnist; prepared in .* are shapes\."):
         load(open_tfds("shape", tmp_path), None)
@@ -139,7 +139,7 @@ def test_several_configurations_are_listed_to_choose_from(tmp_path):
 
 
 def to_tfrecord(folder: Path) -> None:
-    """Rewrites a prepared folder as TFDS writes it by default; the checksums, which are not read, are zeros."""
+    """Rewrite a prepared folder in the default format of TFDS; the checksums, which are not read, are zeros."""
     builder = tfds.builder_from_directory(folder)
     for split in builder.info.splits:
         raw = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
@@ -153,14 +153,14 @@ def to_tfrecord(folder: Path) -> None:
 
 def test_a_tfrecord_folder_loads_the_same_arrays_as_an_array_record_folder(tmp_path):
     folder = prepare(Shapes, tmp_path)
-    wanted = load(open_tfds("shapes", tmp_path), None)
+    expected = load(open_tfds("shapes", tmp_path), None)
     to_tfrecord(folder)
     got = load(open_tfds("shapes", tmp_path), None)
-    np.testing.assert_array_equal(got.train.images, wanted.train.images)
-    np.testing.assert_array_equal(got.test.labels, wanted.test.labels)
+    np.testing.assert_array_equal(got.train.images, expected.train.images)
+    np.testing.assert_array_equal(got.test.labels, expected.test.labels)
 
 
-def test_a_cut_tfrecord_file_is_named(tmp_path):
+def test_a_truncated_tfrecord_file_is_named(tmp_path):
     folder = prepare(Shapes, tmp_path)
     to_tfrecord(folder)
     (shard,) = folder.glob("*-train.*")
@@ -169,7 +169,7 @@ def test_a_cut_tfrecord_file_is_named(tmp_path):
         load(open_tfds("shapes", tmp_path), None)
 
 
-def test_a_missing_shard_is_an_error_with_its_remedy(tmp_path):
+def test_a_missing_shard_is_an_error_with_the_remedy(tmp_path):
     folder = prepare(Shapes, tmp_path)
     next(folder.glob("*-train.*")).unlink()
     with pytest.raises(UserError, match=r"is damaged .* delete it and prepare or copy it again"):
@@ -224,7 +224,7 @@ def test_class_folders_alone_hold_out_a_fifth_of_each_class(tmp_path):
     assert len(np.unique(together, axis=0)) == 20
 
 
-def test_the_held_out_fifth_is_the_same_where_the_folder_was_moved(tmp_path):
+def test_the_held_out_fifth_is_the_same_after_the_folder_is_moved(tmp_path):
     fill(tmp_path / "a", 10)
     first = load(open_folder(tmp_path / "a"), None)
     (tmp_path / "a").rename(tmp_path / "b")
@@ -239,14 +239,14 @@ def test_a_class_called_train_is_a_class(tmp_path):
 def test_hidden_files_and_folders_and_other_files_are_ignored(tmp_path):
     fill(tmp_path, 5)
     fill(tmp_path, 5, (".trash",))
-    (tmp_path / "cat" / "._0.png").write_bytes(b"no image")
-    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "cat" / "._0.png").write_bytes(b"not an image")
+    (tmp_path / "cat" / "notes.txt").write_text("not an image")
     dataset = load(open_folder(tmp_path), None)
     assert dataset.class_names == ("cat", "dog")
     assert len(dataset.train.labels) + len(dataset.test.labels) == 10
 
 
-def test_an_added_image_is_seen_in_spite_of_the_cache(tmp_path):
+def test_an_added_image_is_seen_despite_the_cache(tmp_path):
     fill(tmp_path, 5)
     load(open_folder(tmp_path), None)
     fill(tmp_path, 6)
@@ -254,7 +254,7 @@ def test_an_added_image_is_seen_in_spite_of_the_cache(tmp_path):
     assert len(dataset.train.labels) + len(dataset.test.labels) == 12
 
 
-def test_a_link_that_moves_to_another_class_takes_its_label_along(tmp_path):
+def test_a_link_that_moves_to_another_class_gets_the_label_of_that_class(tmp_path):
     fill(tmp_path / "photos", 5)
     save(tmp_path / "outside.png", pixels(9, 4, 6, 3))
     link = tmp_path / "photos" / "cat" / "link.png"
@@ -266,7 +266,7 @@ def test_a_link_that_moves_to_another_class_takes_its_label_along(tmp_path):
     assert counts == [[6, 5], [5, 6]]
 
 
-def test_a_class_that_is_renamed_is_seen_in_spite_of_the_cache(tmp_path):
+def test_a_renamed_class_is_seen_despite_the_cache(tmp_path):
     fill(tmp_path, 5)
     load(open_folder(tmp_path), None)
     (tmp_path / "cat").rename(tmp_path / "zebra")
@@ -276,12 +276,12 @@ def test_a_class_that_is_renamed_is_seen_in_spite_of_the_cache(tmp_path):
 
 
 def load_dog(folder: Path) -> np.ndarray:
-    """The first training image of "dog"."""
+    """Return the first training image of "dog"."""
     example = next(example for example in open_folder(folder).train if example.label == 0)
     return decode_rgb(example.encoded, None)
 
 
-def test_a_missing_folder_is_refused_with_the_wanted_layout(tmp_path):
+def test_a_missing_folder_is_refused_with_the_expected_layout(tmp_path):
     with pytest.raises(UserError, match=r"nowhere is not a folder.*FOLDER/train/CLASS/IMAGE"):
         load(open_folder(tmp_path / "nowhere"), None)
 
@@ -367,7 +367,7 @@ RGB = pixels(3, 4, 6, 3)
 
 
 @pytest.mark.parametrize(
-    ("encoded", "wanted"),
+    ("encoded", "expected"),
     [
         (encode_png(RGB), RGB),
         (encode_png(RGB[..., 0]), RGB[..., :1].repeat(3, -1)),
@@ -376,19 +376,19 @@ RGB = pixels(3, 4, 6, 3)
         (png(Image.fromarray(RGB).quantize(24), transparency=bytes(24)), RGB),
         (png(Image.fromarray(RGB[..., 0].astype(np.uint16) * 257)), RGB[..., :1].repeat(3, -1)),
     ],
-    ids=["rgb", "grey", "rgba", "palette", "palette with transparency", "16 bits"],
+    ids=["rgb", "gray", "rgba", "palette", "palette with transparency", "16 bits"],
 )
-def test_every_kind_of_image_becomes_rgb(encoded, wanted):
-    np.testing.assert_array_equal(decode_rgb(encoded, None), wanted)
+def test_every_kind_of_image_becomes_rgb(encoded, expected):
+    np.testing.assert_array_equal(decode_rgb(encoded, None), expected)
 
 
-def test_the_rotation_a_camera_noted_is_applied():
+def test_the_rotation_stored_by_a_camera_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     np.testing.assert_array_equal(decode_rgb(png(Image.fromarray(RGB), exif=exif), None), np.rot90(RGB, -1))
 
 
-def test_the_image_size_keeps_the_centre_square():
+def test_the_image_size_keeps_the_central_square():
     image = np.zeros((8, 16, 3), np.uint8)
     image[:, 4:12] = 200
     decoded = decode_rgb(encode_png(image), 8)

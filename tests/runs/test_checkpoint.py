@@ -1,4 +1,4 @@
-"""Checkpoints on a real disk: policy, damage, devices, failures."""
+"""Checkpoints on a real disk: which are kept, damage, devices, failures."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def test_the_latest_are_kept(tmp_path):
     assert saved(tmp_path, 1, 2, 3, 4, keep=2).steps == [3, 4]
 
 
-def test_the_best_is_kept_beside_the_latest(tmp_path):
+def test_the_best_is_kept_as_well_as_the_latest(tmp_path):
     assert saved(tmp_path, 1, 2, 3, 4, keep=1, scores={1: 0.5, 2: 0.9, 3: 0.7, 4: 0.6}).steps == [2, 4]
 
 
@@ -60,12 +60,12 @@ def test_everything_comes_back_bit_for_bit(tmp_path):
     result = checkpoints.restore(state(0), on(1), pytest.fail)
     assert result is not None and result.step == 7 and result.info == {"seconds": 7.0, "score": None}
     assert jax.tree.structure(result.state) == jax.tree.structure(state(7))
-    for got, wanted in zip(jax.tree.leaves(result.state), jax.tree.leaves(state(7)), strict=True):
-        assert got.dtype == wanted.dtype and (got == wanted).all()
+    for got, expected in zip(jax.tree.leaves(result.state), jax.tree.leaves(state(7)), strict=True):
+        assert got.dtype == expected.dtype and (got == expected).all()
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 8), (8, 1)])
-def test_a_checkpoint_goes_onto_another_number_of_devices(tmp_path, before, after):
+def test_a_checkpoint_is_restored_onto_another_number_of_devices(tmp_path, before, after):
     checkpoints = Checkpoints(tmp_path, keep=1, best=False)
     checkpoints.save(5, state(5, on(before)), {})
     checkpoints.wait()
@@ -90,17 +90,17 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(tmp_pat
     assert len(messages) == 1 and "checkpoint 2" in messages[0]
 
 
-def test_each_file_of_a_checkpoint_is_missed_when_it_is_truncated(tmp_path):
+def test_a_truncated_file_never_gives_wrong_values(tmp_path):
     saved(tmp_path / "good", 1, 2).close()
     files = [f for f in (tmp_path / "good" / "2" / "state").rglob("*") if f.is_file() and f.stat().st_size > 200]
     for number, file in enumerate(files):
         copy = tmp_path / str(number)
         subprocess.run(["cp", "-r", tmp_path / "good", copy], check=True)
         os.truncate(copy / file.relative_to(tmp_path / "good"), file.stat().st_size // 2)
-        assert restored_step(copy, []) in (1, 2)  # whichever it is, its values are whole
+        assert restored_step(copy, []) in (1, 2)  # it compares the values
 
 
-def test_where_no_checkpoint_can_be_read_the_error_says_so(tmp_path):
+def test_if_no_checkpoint_can_be_read_the_error_says_so(tmp_path):
     saved(tmp_path, 1).close()
     (tmp_path / "1" / "state" / "_METADATA").write_text("{")
     with pytest.raises(UserError, match=r"none of the checkpoints \[1\].*another --workdir"):
@@ -147,7 +147,7 @@ def training_state(value: float) -> dict:
 
 
 @pytest.mark.parametrize(("scores", "step"), [((0.5, 0.9, 0.7), 2), ((0.5, 0.9, 0.9), 3), ((None, None, None), 3)])
-def test_the_evaluated_weights_are_the_best_ones_or_else_the_last(tmp_path, scores, step):
+def test_the_evaluated_weights_are_the_best_or_without_scores_the_last(tmp_path, scores, step):
     checkpoints = Checkpoints(tmp_path, keep=3, best=scores[0] is not None)
     for number, score in enumerate(scores, 1):
         checkpoints.save(number, training_state(number), {}, score=score)
@@ -156,7 +156,7 @@ def test_the_evaluated_weights_are_the_best_ones_or_else_the_last(tmp_path, scor
     assert restored.step == step and (restored.state["params"] == step).all()
 
 
-def test_an_error_of_a_device_is_not_reported_as_one_of_the_disk(tmp_path):
+def test_a_device_error_is_not_reported_as_a_disk_error(tmp_path):
     def fail(x):
         raise ValueError("the device has failed")
 
@@ -164,7 +164,7 @@ def test_an_error_of_a_device_is_not_reported_as_one_of_the_disk(tmp_path):
         saved(tmp_path, 1)._guard(lambda: jax.jit(lambda x: jax.pure_callback(fail, x, x))(jnp.ones(3)))
 
 
-def test_an_interrupted_write_is_no_checkpoint(tmp_path):
+def test_an_interrupted_write_is_not_a_checkpoint(tmp_path):
     saved(tmp_path, 1).close()
     partial = tmp_path / "2.orbax-checkpoint-tmp"
     subprocess.run(["cp", "-r", tmp_path / "1", partial], check=True)
@@ -174,6 +174,7 @@ def test_an_interrupted_write_is_no_checkpoint(tmp_path):
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
+import jax
 import jax.numpy as jnp
 from resnet_jax.errors import UserError
 from resnet_jax.runs.checkpoint import Checkpoints
@@ -181,9 +182,9 @@ checkpoints = Checkpoints(Path(sys.argv[1]), keep=2, best=False)
 checkpoints.save(1, {"weights": jnp.ones(10)}, {})
 checkpoints.wait()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the disk takes no file over 20 kB any more
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # from now on, files are limited to 20 kB
 try:
-    checkpoints.save(2, {"weights": __import__("jax").random.normal(__import__("jax").random.key(0), (100_000,))}, {})
+    checkpoints.save(2, {"weights": jax.random.normal(jax.random.key(0), (100_000,))}, {})
     checkpoints.wait()
 except UserError as error:
     print(error)

@@ -1,10 +1,5 @@
-"""The run folder's files."""
+"""What the logbook writes, and what is read back."""
 
-import importlib.metadata
-import json
-import platform
-import re
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from resnet_jax.config import Config
-from resnet_jax.errors import UsageError, UserError
-from resnet_jax.runs.environment import environment
-from resnet_jax.runs.folder import open_workdir, read_metrics, read_summary
+from resnet_jax.errors import UsageError
+from resnet_jax.runs.folder import read_metrics, read_summary
 from resnet_jax.runs.logbook import Logbook
 
 
@@ -49,7 +43,7 @@ def test_lines_after_the_resumed_step_are_dropped(tmp_path):
     assert steps_in(tmp_path) == [1, 2, 3]
 
 
-def test_a_last_line_that_is_cut_is_ignored_and_then_replaced(tmp_path):
+def test_an_incomplete_last_line_is_ignored_and_then_replaced(tmp_path):
     write_steps(tmp_path, 1, 2)
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text()[:-10])
@@ -58,48 +52,13 @@ def test_a_last_line_that_is_cut_is_ignored_and_then_replaced(tmp_path):
     assert steps_in(tmp_path) == [1, 2]
 
 
-def test_a_folder_without_a_run_has_no_metrics_and_no_summary(tmp_path):
-    assert read_metrics(tmp_path) == [] and read_summary(tmp_path) is None
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     with open_logbook(tmp_path) as logbook:
         logbook.finish({"test_accuracy": 0.5})
         monkeypatch.setattr(Path, "replace", lambda self, target: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             logbook.finish({"test_accuracy": 0.75})
     assert read_summary(tmp_path) == {"test_accuracy": 0.5}
-
-
-def test_the_folder_of_a_run_is_locked_until_it_is_let_go(tmp_path):
-    with (
-        open_workdir(tmp_path, Config()),
-        pytest.raises(UserError, match="another process is training in"),
-        open_workdir(tmp_path, Config()),
-    ):
-        pytest.fail("it was opened twice")
-    with open_workdir(tmp_path, Config()):
-        pass
-
-
-def test_the_environment_says_what_ran_where():
-    result = environment()
-    assert json.loads(json.dumps(result)) == result
-    assert result["command"] == sys.argv and result["python"] == platform.python_version()
-    assert result["packages"]["jax"] == importlib.metadata.version("jax")
-    assert result["backend"] == "cpu" and result["devices"] == ["cpu"] * 8
-
-
-def test_the_environment_names_the_commit_of_a_checkout():
-    checkout = subprocess.run(["git", "-C", Path(__file__).parent, "rev-parse", "HEAD"], capture_output=True, text=True)
-    if checkout.returncode != 0:
-        pytest.skip("these sources are no git checkout")
-    assert re.fullmatch(checkout.stdout.strip() + "(-dirty)?", environment()["git_commit"])
-
-
-def test_the_environment_does_without_git(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert environment()["git_commit"] is None
 
 
 def test_wandb_that_is_not_installed_is_a_usage_error(tmp_path, monkeypatch):
