@@ -8,7 +8,8 @@ from typing import Any
 from resnet_jax.classifier.preprocessing import Preprocessing, from_timm
 from resnet_jax.config import from_dict
 from resnet_jax.errors import UserError
-from resnet_jax.models.registry import Architecture, Network
+from resnet_jax.models.network import Network
+from resnet_jax.models.registry import Architecture
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.weights import hub
 from resnet_jax.weights.files import read_weights

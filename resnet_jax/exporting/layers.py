@@ -7,7 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from resnet_jax.models.registry import REGISTRY, Network
+from resnet_jax.models.network import Network
+from resnet_jax.models.registry import REGISTRY
 from resnet_jax.models.resnet import STAGES, ResNet, pool
 
 

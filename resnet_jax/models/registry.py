@@ -1,11 +1,7 @@
 """The one registry of networks: what each name builds. Importing it loads no JAX."""
 
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from resnet_jax.models.resnet import ResNet
+from typing import TYPE_CHECKING, Literal
 
 Stem = Literal["imagenet", "cifar"]
 
@@ -47,36 +43,3 @@ if TYPE_CHECKING:
     Architecture = str
 else:
     Architecture = Literal[tuple(REGISTRY)]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network of the registry, with the arguments that the shapes of its weights depend on."""
-
-    arch: Architecture
-    num_classes: int = 1000
-    stem: Stem = "imagenet"
-    width: int = 64
-
-    @property
-    def entry(self) -> Entry:
-        return REGISTRY[self.arch]
-
-    def build(self, **options: Any) -> "ResNet":
-        """Build the network with fresh weights.
-
-        Args:
-            options: further arguments of its class, such as `dtype` and `rngs`.
-
-        Raises:
-            ValueError: an argument is out of its range.
-        """
-        module, name = self.entry.builder.split(":")
-        network = getattr(import_module(f"resnet_jax.models.{module}"), name)
-        return network(self.num_classes, stem=self.stem, width=self.width, **options)
-
-    def abstract(self, **options: Any) -> "ResNet":
-        """Build the network with shapes in place of weights, to be filled by `weights.torchvision.assign`."""
-        from flax import nnx
-
-        return nnx.eval_shape(lambda: self.build(**options))

@@ -12,7 +12,7 @@ from resnet_jax.classifier.classifier import load_classifier
 from resnet_jax.classifier.pretrained import load_torchvision
 from resnet_jax.config import Config
 from resnet_jax.errors import UsageError
-from resnet_jax.models.registry import Network
+from resnet_jax.models.network import Network
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.training.randomness import split_by_purpose
 from resnet_jax.weights.torchvision import to_torchvision

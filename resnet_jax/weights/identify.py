@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from resnet_jax.errors import UserError
-from resnet_jax.models.registry import REGISTRY, Architecture, Network
+from resnet_jax.models.network import Network
+from resnet_jax.models.registry import REGISTRY, Architecture
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.weights.torchvision import is_head, torchvision_shapes
 

@@ -10,7 +10,7 @@ from resnet_jax.classifier.classifier import Classifier
 from resnet_jax.classifier.predictor import Predictor
 from resnet_jax.classifier.preprocessing import Preprocessing
 from resnet_jax.errors import UserError
-from resnet_jax.models.registry import Network
+from resnet_jax.models.network import Network
 
 NETWORK = Network("resnet18", num_classes=3, stem="cifar", width=4)
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), np.uint8)

@@ -11,7 +11,8 @@ import resnet_jax
 from resnet_jax.classifier.classifier import load_classifier
 from resnet_jax.classifier.preprocessing import Preprocessing, from_timm
 from resnet_jax.errors import UserError
-from resnet_jax.models.registry import REGISTRY, Network
+from resnet_jax.models.network import Network
+from resnet_jax.models.registry import REGISTRY
 from resnet_jax.weights.files import write_weights
 from resnet_jax.weights.identify import identify
 from resnet_jax.weights.torchvision import to_torchvision, torchvision_shapes

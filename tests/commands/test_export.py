@@ -19,7 +19,7 @@ from resnet_jax.classifier.pretrained import load_torchvision
 from resnet_jax.commands.export import export
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.exporting.stablehlo import CLEAN_PROCESS
-from resnet_jax.models.registry import Network
+from resnet_jax.models.network import Network
 from resnet_jax.weights.torchvision import torchvision_shapes
 
 CLASSES = ("Ångström", "cat", "dog")

@@ -19,7 +19,7 @@ from resnet_jax.classifier.pretrained import load_torchvision
 from resnet_jax.classifier.saving import save_pretrained
 from resnet_jax.commands.predict import _shortened, find_images, predict
 from resnet_jax.errors import UsageError, UserError
-from resnet_jax.models.registry import Network
+from resnet_jax.models.network import Network
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.weights.torchvision import torchvision_shapes
 
