@@ -51,4 +51,4 @@ def _hush_checkpoint_writers() -> None:
 
 
 if __name__ == "__main__":
-    run(main, stopped="stopped at once; the same command with the same --workdir goes on from the last checkpoint")
+    run(main, stopped="stopped at once; the same command with the same --workdir continues from the last checkpoint")

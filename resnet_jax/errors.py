@@ -1,4 +1,4 @@
-"""The errors a person using the project can cause, each with the exit code it ends in."""
+"""The errors that a user can cause, each with its exit code."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Something outside the code is wrong: the message says what was got, what is wanted and the remedy."""
+    """Something outside the code is wrong: the message says what was got, what was expected and the remedy."""
 
     exit_code = 1
 
@@ -22,10 +22,10 @@ class UsageError(UserError):
 
 
 def at_least(least: int, **options: object) -> None:
-    """Raises a `UsageError` for the first of `options` that is a number below `least`."""
+    """Raise a `UsageError` for the first of `options` that is a number below `least`."""
     for name, got in options.items():
         if isinstance(got, int | float) and not got >= least:
-            raise UsageError(f"--{name.replace('_', '-')}: got {got}, wanted {least} or more")
+            raise UsageError(f"--{name.replace('_', '-')}: got {got}, expected {least} or more")
 
 
 def printable(text: str) -> str:
@@ -43,7 +43,7 @@ def printable(text: str) -> str:
 
 @contextmanager
 def writing(path: Path, remedy: str) -> Iterator[None]:
-    """Turns what the file system refuses inside into a `UserError` with the remedy."""
+    """Turn what the file system refuses inside into a `UserError` with the remedy."""
     try:
         yield
     except OSError as error:
@@ -51,7 +51,7 @@ def writing(path: Path, remedy: str) -> Iterator[None]:
 
 
 def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:
-    """Runs a command: errors that the user caused end in one line and their exit code, Ctrl-C in `stopped`."""
+    """Run a command: errors that the user caused end with one line and their exit code, Ctrl-C with `stopped`."""
     try:
         main()
     except UserError as error:

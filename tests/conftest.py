@@ -1,10 +1,21 @@
-"""Settings of the whole test run."""
+"""Settings of the whole test run: on the CPU, whatever the machine has."""
 
+import os
 import signal
+import tempfile
 
-import jax
+ON_GPU = os.environ.get("RESNET_JAX_TESTS") == "gpu"  # for `pytest -m gpu`
+if not ON_GPU:
+    os.environ["JAX_PLATFORMS"] = "cpu"  # of the processes under test too
 
-jax.config.update("jax_num_cpu_devices", 8)  # before JAX starts: the tests of sharding compare 1 device with 8
+import jax  # noqa: E402
+
+if not ON_GPU:
+    jax.config.update("jax_num_cpu_devices", 8)  # before JAX starts: the tests of sharding compare 1 device with 8
+
+# Processes under test keep compiled programs here instead of in the user's cache. This process keeps none.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 def pytest_configure(config):
@@ -12,3 +23,9 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # flax's nnx.List derives from typing.MutableSequence, which beartype reports wherever one is an annotation.
     config.addinivalue_line("filterwarnings", "ignore::beartype.roar.BeartypeDecorHintPep585DeprecationWarning")
+
+
+def pytest_unconfigure(config):
+    import shutil
+
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The figures of `resnet-jax benchmark`, worked out of its timings, by the names of its JSON object."""
+"""The figures of `resnet-jax benchmark`, computed from its timings, by the names of its JSON object."""
 
 from collections.abc import Mapping
 from statistics import median
@@ -11,11 +11,11 @@ from resnet_jax.benchmarking.workload import Workload
 from resnet_jax.hardware.chips import chip_of
 from resnet_jax.hardware.compiled import memory_of
 
-FORWARD, TRAIN = 2, 6  # operations for each multiply-add of the forward pass; the gradient costs two such passes more
+FORWARD, TRAIN = 2, 6  # operations per multiply-add of the forward pass; the gradient costs two more such passes
 
 
 def figures_of(workload: Workload, timings: Mapping[str, Timing]) -> dict[str, Any]:
-    """What there is to say of our own timings, by the names of the JSON object."""
+    """Return the figures of our own timings, by the names of the JSON object."""
     config, device = workload.config, workload.mesh.devices.flat[0]
     batch_size = config.train.batch_size
     chip, macs = chip_of(device.device_kind), workload.cost.multiply_adds
@@ -53,7 +53,7 @@ def figures_of(workload: Workload, timings: Mapping[str, Timing]) -> dict[str, A
 
 
 def against_figures(timings: Mapping[str, Timing], batch_size: int) -> dict[str, Any]:
-    """PyTorch's timings, and how many times as fast ours are: the median over the pairs, and their range."""
+    """Return PyTorch's figures and the ratio of our speed to its: median over the pairs, and range."""
     figures: dict[str, Any] = {"against": "torch"}
     for name in ("forward", "train"):
         ours, theirs = timings[name], timings[f"torch_{name}"]

@@ -1,4 +1,4 @@
-"""Times pieces of work against each other: warm, long enough to be read off a clock, several times, alternating."""
+"""Times pieces of work against each other: warmed up, several times in turns, each long enough for the clock."""
 
 import math
 import time
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from statistics import median
 
 REPEAT_SECONDS = 0.5
-"""What a repeat lasts at least, about; one step, where that takes longer."""
+"""Approximate minimum duration of a repeat; a repeat has at least one step."""
 
 Work = Callable[[int], int]
-"""Takes at least so many steps, waits for their results, and returns how many it took."""
+"""Function that takes at least a number of steps, waits for their results, and returns how many it took."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a step took."""
+    """Duration of a step."""
 
     seconds: tuple[float, ...]
-    """Of one step, the mean over each repeat."""
+    """Mean duration of a step in each repeat."""
     steps: int
-    """In a repeat."""
+    """Number of steps in a repeat."""
 
     @property
     def median(self) -> float:
@@ -28,11 +28,11 @@ class Timing:
 
 
 def measure(works: Mapping[str, Work], repeats: int) -> dict[str, Timing]:
-    """Times every piece of work `repeats` times, in turns, so that what slows the machine slows all of them.
+    """Time every piece of work `repeats` times, in turns, so that what slows the machine affects all of them.
 
     Args:
-        works: by name.
-        repeats: 1 or more.
+        works: pieces of work by name.
+        repeats: number of measurements of each, 1 or more.
     """
     steps = {name: steps_of_a_repeat(work) for name, work in works.items()}
     seconds: dict[str, list[float]] = {name: [] for name in works}
@@ -44,7 +44,7 @@ def measure(works: Mapping[str, Work], repeats: int) -> dict[str, Timing]:
 
 
 def steps_of_a_repeat(work: Work) -> int:
-    """The steps that last `REPEAT_SECONDS`, found by trying; the first step of all, which warms up, does not count."""
+    """Return the number of steps that last `REPEAT_SECONDS`, found by trying after one step that warms up."""
     work(1)
     steps = 1
     while True:

@@ -16,11 +16,11 @@ ROWS = {
     "torch_train": "PyTorch training",
 }
 TEXTS = ("", "operation", "output", "from")
-"""Headings of columns that don't hold numbers."""
+"""Headings of columns without numbers."""
 
 
 def print_figures(figures: Mapping[str, Any]) -> None:
-    """Prints the tables for people."""
+    """Print the figures as tables."""
     console = Console(highlight=False)
     console.print(
         "{arch}, {width} channels, {stem} stem, {parameters:,} parameters; batches of {batch_size} at {image_size}x"
@@ -84,7 +84,7 @@ def _rows(figures: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
 
 
 def _first(source: str) -> str:
-    """Of a merged operation's sources, "(one:another)", the first."""
+    """Return the first source of a merged operation, "(one:another)"."""
     return source.lstrip("(").split(":")[0]
 
 

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from resnet_jax.benchmarking.measure import Work, measure
 
 GAIN = 1.02
-"""How many times faster a doubled batch must be for a further doubling to be tried."""
+"""Factor by which a doubled batch must be faster for another doubling to be tried."""
 
 
 def sweep(train_of: Callable[[int], Work], smallest: int, repeats: int) -> dict[int, float]:
-    """Doubles the batch for as long as that pays and memory lasts.
+    """Double the batch as long as that makes training faster and memory suffices.
 
     Args:
-        train_of: from a batch size to its training steps.
-        smallest: batch size to begin with.
-        repeats: measurements of each size.
+        train_of: function from a batch size to its training steps.
+        smallest: first batch size.
+        repeats: number of measurements of each size.
 
     Returns:
         Images a second by batch size, in the order of trying.
@@ -37,5 +37,5 @@ def sweep(train_of: Callable[[int], Work], smallest: int, repeats: int) -> dict[
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether that is what JAX, PyTorch or Python says."""
+    """Tell whether an error of JAX, PyTorch or Python is a lack of memory."""
     return isinstance(error, MemoryError) or re.search("RESOURCE_EXHAUSTED|out of memory", str(error)) is not None

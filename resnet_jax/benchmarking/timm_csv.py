@@ -1,4 +1,4 @@
-"""Rows of benchmark figures with the columns of timm's own, to be put beside them."""
+"""Benchmark figures as CSV rows with the columns of timm's benchmark."""
 
 import csv
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ COLUMNS = (
 
 
 def check_csv(path: Path) -> None:
-    """Makes the file where there is none.
+    """Make the file if it does not exist.
 
     Raises:
         UserError: it can't be written, or has other columns.
@@ -28,11 +28,11 @@ def check_csv(path: Path) -> None:
         with path.open(newline="") as file:
             header = tuple(next(csv.reader(file)))
         if header != COLUMNS:
-            raise UserError(f"--csv: {path} has other columns, {','.join(header)}; wanted a new file")
+            raise UserError(f"--csv: {path} has other columns, {','.join(header)}; expected timm's, or a new file")
 
 
 def add_to_csv(path: Path, figures: Mapping[str, Any]) -> None:
-    """Adds a row to the file, which `check_csv` has looked at, and the header to a new one."""
+    """Add a row to a file that `check_csv` has checked, and the header if it is new."""
     row: dict[str, Any] = {"model": figures["arch"], "param_count": round(figures["parameters"] / 1e6, 2)}
     for prefix, name in (("infer", "forward"), ("train", "train")):
         row |= {

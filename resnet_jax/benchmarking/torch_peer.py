@@ -1,4 +1,4 @@
-"""The same network and training step in PyTorch, to be timed beside ours."""
+"""The same network and training step in PyTorch, to be timed for comparison."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ class TorchPeer:
     Args:
         network: architecture, stem, width and type of the computation; with "bfloat16" in autocast, whose weights stay
             float32 as ours do.
-        num_classes: size of the logits.
+        num_classes: number of logits.
         batch_size, image_size: of the random batch.
-        device: "cpu" or "gpu", JAX's name of it.
+        device: JAX's name of the device, "cpu" or "gpu".
 
-    The caller has asked `check`.
+    The caller has called `check`.
     """
 
     def __init__(self, network: ModelConfig, *, num_classes: int, batch_size: int, image_size: int, device: str):
@@ -40,13 +40,13 @@ class TorchPeer:
         ]
         self._optimizer = torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=MOMENTUM, nesterov=True)
         if device == "gpu":
-            torch.backends.cudnn.benchmark = True  # tries out the convolutions' algorithms, as XLA does
+            torch.backends.cudnn.benchmark = True  # tries several algorithms for convolutions, as XLA does
             torch.set_float32_matmul_precision("high")  # TF32, XLA's own choice for float32
             model = torch.compile(model)
         self._model = model
 
     def forward(self, steps: int) -> int:
-        """Normalised images to logits, in evaluation mode."""
+        """Normalized images to logits, in evaluation mode."""
         self._model.eval()
         with self._torch.inference_mode(), self._autocast:
             for _ in range(steps):
@@ -54,7 +54,7 @@ class TorchPeer:
         return self._finished(steps)
 
     def train(self, steps: int) -> int:
-        """Gradient of the mean cross-entropy, and SGD's step."""
+        """Gradient of the mean cross-entropy, and a step of SGD."""
         self._model.train()
         for _ in range(steps):
             self._optimizer.zero_grad()
@@ -71,26 +71,26 @@ class TorchPeer:
 
 
 def check(device: str, devices: int) -> None:
-    """Raises a `UserError` unless PyTorch can compute on JAX's `device` ("cpu" or "gpu"; on `devices` of them)."""
+    """Raise a `UserError` unless PyTorch can compute on JAX's `device`, "cpu" or "gpu", and there is only one GPU."""
     try:
         import torch
         import torchvision  # noqa: F401
     except ImportError as error:
         remedy = "pip install -e '.[parity]' in a checkout of this project"
         raise UserError(
-            f"--against torch: got no module {error.name}, wanted torch and torchvision: {remedy}"
+            f"--against torch: {error.name} is not installed, expected torch and torchvision: {remedy}"
         ) from error
     if device not in ("cpu", "gpu"):
-        raise UserError(f"--against torch: got JAX on {device}, wanted a device of PyTorch's: set JAX_PLATFORMS=cpu")
+        raise UserError(f"--against torch: got JAX on {device}, expected a CPU or GPU: set JAX_PLATFORMS=cpu")
     if device == "gpu" and devices > 1:
-        raise UserError(f"--against torch: got {devices} GPUs, wanted one: set CUDA_VISIBLE_DEVICES=0")
+        raise UserError(f"--against torch: got {devices} GPUs, expected one: set CUDA_VISIBLE_DEVICES=0")
     if device == "gpu" and not torch.cuda.is_available():
         remedy = "install PyTorch with CUDA, or set JAX_PLATFORMS=cpu"
         raise UserError(f"--against torch: got JAX on a GPU and PyTorch {torch.__version__} without one: {remedy}")
 
 
 def make_network(network: ModelConfig, num_classes: int) -> Any:
-    """torchvision's network of that name, with the stem and the width of `network`."""
+    """Make torchvision's network of the same name, with the stem and width of `network`."""
     import torchvision
     from torch import nn
 
@@ -101,7 +101,7 @@ def make_network(network: ModelConfig, num_classes: int) -> Any:
     model.bn1 = nn.BatchNorm2d(width)
     if network.stem == "cifar":
         model.maxpool = nn.Identity()
-    model.inplanes = width  # from where torchvision's own method counts the channels
+    model.inplanes = width  # number of channels from which torchvision's own method continues
     for stage, name in enumerate(("layer1", "layer2", "layer3", "layer4")):
         blocks = len(getattr(model, name))
         layer = model._make_layer(block, width * 2**stage, blocks, stride=1 if stage == 0 else 2)

@@ -1,4 +1,4 @@
-"""`resnet-jax benchmark`: how fast a network trains and answers here, and what keeps it from being faster."""
+"""`resnet-jax benchmark`: how fast a network trains and predicts on this machine, and what limits it."""
 
 import json as json_lines
 import os
@@ -16,7 +16,7 @@ from resnet_jax.errors import UsageError, UserError, at_least, writing
 from resnet_jax.models.registry import Architecture
 
 LARGEST_CIFAR = 64  # pixels; larger images get the 7x7 stem and 1000 classes
-SMALLEST_BATCH = 32  # a device, where the sweep begins
+SMALLEST_BATCH = 32  # images per device in the first batch of the sweep
 
 
 def benchmark(
@@ -32,21 +32,21 @@ def benchmark(
     csv: Path | None = None,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
-    """Measures images a second of the forward pass, the training step, the input alone, and the whole training.
+    """Measure images per second of the forward pass, the training step, the input alone, and the whole training.
 
-    On random images: up to 64 pixels with the 3x3 stem and 10 classes, above with the 7x7 stem and 1000 classes.
-    Figures are medians over the repeats, with the lowest and the highest. Every program is compiled anew.
+    The images are random: up to 64 pixels with the 3x3 stem and 10 classes, larger with the 7x7 stem and 1000 classes.
+    Figures are medians over the repeats, with the lowest and highest value. No program comes from the cache.
 
     Example: resnet-jax benchmark --image-size 224 --batch-size auto --against torch
 
     Args:
-        arch: member of the ResNet family, by torchvision's name.
+        arch: name of the network, as in torchvision.
         width: channels of the first stage.
         image_size: height and width in pixels.
-        batch_size: images in a step, over all devices; "auto" doubles it for as long as that makes training faster.
-        dtype: of the computation. None: bfloat16 on TPU and GPU, float32 on CPU.
-        repeats: measurements of each figure, each of half a second or a step.
-        against: measure the same in PyTorch, in turns with ours, and give the ratio (extra: parity).
+        batch_size: images in a step, over all devices; "auto" doubles it as long as that makes training faster.
+        dtype: type of the computation. By default bfloat16 on TPU and GPU, float32 on CPU.
+        repeats: number of measurements of each figure, each half a second or a step long.
+        against: measure the same in PyTorch, in turns, and report the ratio (extra: parity).
         profile: folder for an xprof trace of some training steps, whose longest operations are listed.
         csv: file to add a row to, with the columns of timm's benchmark.
         json: print one JSON object and nothing else.
@@ -79,7 +79,7 @@ def benchmark(
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Names this command's options where the trainer would name its own, and turns a lack of memory into an error."""
+    """Name this command's options instead of the trainer's, and turn a lack of memory into an error."""
     from resnet_jax.benchmarking.sweep import out_of_memory
 
     try:
@@ -89,15 +89,15 @@ def _explained() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        raise UserError("out of memory: take a smaller --batch-size, --image-size or --width") from error
+        raise UserError("out of memory: choose a smaller --batch-size, --image-size or --width") from error
 
 
 def _prepare_jax(against: str | None) -> None:
     import jax
 
-    jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured as well
+    jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured too
     if against is not None:
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take 75% of the GPU's memory
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would reserve 75% of the GPU's memory
 
 
 def _figures(
@@ -109,7 +109,7 @@ def _figures(
     trace: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Everything that is printed, by the names of the JSON object."""
+    """Measure everything that is printed, by the names of the JSON object."""
     import jax
 
     from resnet_jax.benchmarking import torch_peer

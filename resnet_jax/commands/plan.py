@@ -1,4 +1,4 @@
-"""`resnet-jax plan`: does a training fit a machine that one does not have, and how fast can it be there at most?"""
+"""`resnet-jax plan`: whether a training fits a machine that is not here, and how fast it can be there at most."""
 
 import json as json_lines
 from dataclasses import replace
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 IMAGENET_IMAGES, IMAGENET_CLASSES, IMAGENET_SIZE = 1_281_167, 1000, 224
 GIB = 2**30
 GPU_SENTENCE = (
-    "The arithmetic is that before optimisation, as cuDNN's share is not counted. The memory's has all that operations "
-    "read and write, also what the cache keeps from one to the next: a small batch can be faster."
+    "Arithmetic is counted before optimization, since the compiler does not count cuDNN's part. Memory is all that "
+    "operations read and write, even what the cache keeps between them: a small batch can be faster."
 )
 
 
@@ -39,30 +39,32 @@ def plan(
     price: float | None = None,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
-    """Compiles a training step for a machine that one does not have: does it fit, how fast is it at most, at what cost?
+    """Compile a training step for a machine that is not here: does it fit, how fast is it, what does it cost?
 
-    Needs the extra `plan` (libtpu and JAX's CUDA plugin), and three to seven compilations: a minute or two each for a
-    TPU on two cores, ten seconds for a GPU.
+
+
 
     Example: resnet-jax plan --config configs/cifar10.py --target v5e:4x4
 
     Example: resnet-jax plan --arch resnet18 --batch-size 4096 --target h100:8 --price 2.50
 
     Args:
-        target: a slice of TPU chips, as v5e:4x4, v6e:2x2, v4:2x2x1, v5p:2x2x4, or GPUs of one machine, as h100, a100:8.
-        config: a recipe, whose images lie on the devices. Without one, batches come ready and --arch says for what.
-        arch: the network; the recipe's. Without a recipe, images of up to 64 pixels get the stem for small images.
-        image_size: pixels of a side; the recipe's, or 224.
-        classes: the recipe's, or 1000.
-        images: training images in an epoch; the recipe's, or ImageNet's 1,281,167.
-        batch_size: images in a step, over all chips; the recipe's, or 128 for each chip.
-        epochs: the recipe's, or 90.
-        price: of one chip for one hour, in any currency.
+        target: a slice of TPU chips, such as v5e:4x4, v6e:2x2, v4:2x2x1, v5p:2x2x4, or GPUs of one machine, such as
+            h100, a100:8.
+        config: a recipe, whose images are on the devices. Without one, batches arrive complete, for the network --arch.
+        arch: the network; by default the recipe's. Without a recipe, images of up to 64 pixels get the stem for small
+            images.
+        image_size: height and width in pixels; by default the recipe's, or 224.
+        classes: number of classes; by default the recipe's, or 1000.
+        images: training images in an epoch; by default the recipe's, or ImageNet's 1,281,167.
+        batch_size: images in a step, over all chips; by default the recipe's, or 128 for each chip.
+        epochs: by default the recipe's, or 90.
+        price: price of one chip for one hour, in any currency.
         json: print one JSON object and nothing else.
 
     Raises:
-        UsageError: an option is out of range, the batch does not divide among the chips, or too little is known of the
-            images.
+        UsageError: an option is out of range, the batch can't be divided among the chips, or too little is known about
+            the images.
         UserError: the compiler is not installed.
     """
     import jax
@@ -84,8 +86,8 @@ def plan(
         recipe.train, batch_size=batch_size or recipe.train.batch_size, epochs=epochs or recipe.train.epochs
     )
     job = make_job(replace(recipe, train=train), images, image_size, classes, resident=resident)
-    jax.config.update("jax_platforms", "cpu")  # the target is compiled for, not used
-    jax.config.update("jax_enable_compilation_cache", False)  # it is for what runs here
+    jax.config.update("jax_platforms", "cpu")  # programs are compiled for the target, not run on it
+    jax.config.update("jax_enable_compilation_cache", False)  # which is for programs that run here
     figures = figures_of(Compiler(job, machine), price)
     if json:
         print(json_lines.dumps(figures))
@@ -98,7 +100,7 @@ def _recipe(path: Path | None, arch: Architecture | None, image_size: int | None
         recipe = load_config(path)
         return recipe if arch is None else replace(recipe, model=replace(recipe.model, arch=arch))
     if arch is None or image_size is None:
-        raise UsageError("--config: got nothing, wanted a recipe, or else --arch resnet18 or another network")
+        raise UsageError("--config: got nothing, expected a recipe, or --arch with a network such as resnet18")
     return Config(model=ModelConfig(arch=arch, stem="imagenet" if image_size > 64 else "cifar"))
 
 
@@ -107,7 +109,7 @@ def _print(figures: dict[str, Any], target: "Target") -> None:
     chip, chips, pixels = target.chip, target.count, figures["image_size"]
     console.print(
         f"{figures['arch']} for {figures['classes']} classes at {pixels}x{pixels} pixels on {chips} x {chip.name}, "
-        + (f"its {figures['images']:,} images on every chip" if figures["resident"] else "batches coming ready")
+        + (f"its {figures['images']:,} images on every chip" if figures["resident"] else "batches that arrive complete")
     )
     console.print(memory_sentence(figures, target))
     if figures["counted_batch_size"] is None:
@@ -128,38 +130,38 @@ def _print(figures: dict[str, Any], target: "Target") -> None:
 
 
 def memory_sentence(figures: dict[str, Any], target: "Target") -> str:
-    """Whether the batch fits, and which would."""
+    """Say whether the batch fits, and which one would."""
     verdict = (
         f"A batch of {figures['batch_size']:,} {'fits' if figures['fits'] else 'does not fit'}: "
         f"{'' if figures['fits'] else 'at least '}{figures['memory_bytes'] / GIB:,.2f} GiB on each chip, "
         f"of {figures['limit_bytes'] / GIB:,.2f} GiB "
-        + ("that programs may use" if target.is_tpu else "that JAX takes by default, 75% of a GPU's memory")
+        + ("that programs may use" if target.is_tpu else "that JAX reserves by default, 75% of a GPU's memory")
     )
     largest = figures["largest_batch_size"]
     if largest is None:
         return f"{verdict}. No batch fits."
     if largest == figures["largest_possible_batch_size"]:
-        return f"{verdict}. So does any that the {figures['images']:,} training images fill."
-    return f"{verdict}. The largest that fits is near {largest:,}."
+        return f"{verdict}. So does any batch that the {figures['images']:,} training images can fill."
+    return f"{verdict}. The largest batch that fits is about {largest:,}."
 
 
 def ceiling_sentences(figures: dict[str, Any], target: "Target") -> list[str]:
-    """What the figures come to, and what they are not."""
-    cost = "" if figures["cost"] is None else f", which cost {_digits(figures['cost'])}"
+    """Say what follows from the figures, and what they leave out."""
+    cost = "" if figures["cost"] is None else f", at a cost of {_digits(figures['cost'])}"
     return [
         f"With batches of {figures['counted_batch_size']:,}: at most {figures['images_per_second_ceiling']:,.0f} "
         f"images/s, bound by {figures['bound']}. {figures['epochs']} epochs ({figures['steps']:,} steps) take at least "
         f"{duration(figures['training_seconds'])}: {_digits(figures['chip_hours'])} chip-hours{cost}.",
-        f"In a step the chips exchange {figures['collective_bytes'] / 1e6:,.1f} MB each in {figures['collectives']} "
+        f"In each step the chips exchange {figures['collective_bytes'] / 1e6:,.1f} MB each in {figures['collectives']} "
         "operations, whose latency is not counted.",
         *([] if target.is_tpu else [GPU_SENTENCE]),
-        "This is a ceiling and not a measurement: the compiled step's work at the data sheet's rates, with arithmetic, "
-        "memory and network busy all the time and at once. Evaluation and what feeds the images come on top.",
+        "This is a ceiling, not a measurement: the work of the compiled step at the rates of the data sheet, with "
+        "arithmetic, memory and network always busy at the same time. Evaluation and input are not included.",
     ]
 
 
 def duration(seconds: float) -> str:
-    """A time in the largest unit of which it has two."""
+    """Return a time in the largest unit of which there are at least two."""
     for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:,.1f} {name}"
@@ -167,5 +169,5 @@ def duration(seconds: float) -> str:
 
 
 def _digits(number: float) -> str:
-    """Two decimals, or two digits of what is below 0.1."""
+    """Return a number with two decimals, or with two digits if it is below 0.1."""
     return f"{number:,.2f}" if number >= 0.1 else f"{number:.2g}"

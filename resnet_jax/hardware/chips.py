@@ -1,4 +1,4 @@
-"""What the makers of accelerators say of them: rates and memory, to hold measurements and plans against."""
+"""Data sheets of accelerators: rates and memory, with which measurements and plans are compared."""
 
 from dataclasses import dataclass
 
@@ -13,14 +13,14 @@ class Chip:
 
     name: str
     device_kinds: tuple[str, ...]
-    """What JAX calls it in `device.device_kind`."""
+    """JAX's names for it in `device.device_kind`."""
     bfloat16_flops: int
-    """Dense matrix products of bfloat16, operations a second."""
+    """Peak rate of dense bfloat16 matrix products, operations per second."""
     memory_bytes: int
     memory_bandwidth: int
-    """Bytes a second."""
+    """Bytes per second."""
     network_bandwidth: int
-    """Bytes a second that one chip can send, over all of its links together."""
+    """Bytes per second that one chip can send over all of its links together."""
     source: str
 
 
@@ -36,5 +36,5 @@ CHIPS = (
 
 
 def chip_of(device_kind: str) -> Chip | None:
-    """The chip of a `device.device_kind`; None for what this table lacks, such as CPUs."""
+    """Return the chip of a `device.device_kind`; None if it is not in the table, such as a CPU."""
     return next((chip for chip in CHIPS if device_kind in chip.device_kinds), None)

@@ -1,4 +1,4 @@
-"""What a compiler says that a program needs of each chip."""
+"""What a compiled program needs on each chip, according to its compiler."""
 
 import re
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ REFUSAL = re.compile(rf"Used {SIZE} of {SIZE} hbm|temporaries \({SIZE}\) exceeds
 
 @dataclass(frozen=True)
 class Work:
-    """What one step does on each chip."""
+    """Work of one step on each chip."""
 
     flops: float
     bytes_accessed: float
-    """By the compiler's own count: a TPU's has also what stays in its fast memory, a GPU's has no convolutions."""
+    """Bytes by the compiler's own count: a TPU's includes what stays in fast memory, a GPU's lacks the convolutions."""
     traffic_bytes: int
-    """Read from and written to a chip's main memory; see `memory_traffic`."""
+    """Bytes read from and written to a chip's main memory; see `memory_traffic`."""
     collectives: int
-    """Operations between the chips."""
+    """Number of operations between the chips."""
     collective_bytes: int
-    """Of their operands."""
+    """Bytes of their operands."""
     sent_bytes: float
-    """What a chip then sends, at least."""
+    """Bytes that a chip sends for them, at least."""
 
 
 def memory_of(compiled: jax.stages.Compiled) -> int:
-    """Bytes on each chip: arguments, outputs and temporaries, without what outputs share with arguments."""
+    """Return the bytes on each chip: arguments, outputs and temporaries, without what outputs share with arguments."""
     memory: Any = compiled.memory_analysis()
     return (
         memory.argument_size_in_bytes
@@ -42,16 +42,17 @@ def memory_of(compiled: jax.stages.Compiled) -> int:
 
 
 def work_of(compiled: jax.stages.Compiled, flops: float, devices: int) -> Work:
-    """Reads the work off a compiled program.
+    """Return the work of a compiled program.
 
     Args:
+        compiled: the program.
         flops: of one chip, for compilers that do not count them: those of GPUs, whose convolutions are calls of cuDNN.
-        devices: that it was compiled for.
+        devices: number of devices that it was compiled for.
     """
     costs: Any = compiled.cost_analysis()
     if costs is None:
         executable: Any = compiled.runtime_executable()
-        from jaxlib import _jax  # which no public module gives
+        from jaxlib import _jax  # not available from a public module
 
         client = jax.local_devices(backend="cpu")[0].client
         costs = _jax.hlo_module_cost_analysis(client, executable.hlo_modules()[0]) | {"flops": flops}
@@ -60,10 +61,10 @@ def work_of(compiled: jax.stages.Compiled, flops: float, devices: int) -> Work:
 
 
 def tpu_refusal(error: jax.errors.JaxRuntimeError) -> tuple[int, int]:
-    """Bytes that a TPU program needs at least, and that a chip has, as the compiler says when it refuses the program.
+    """Return the bytes that a refused TPU program needs at least, and that a chip has, from the compiler's message.
 
     Raises:
-        JaxRuntimeError: it is another error.
+        JaxRuntimeError: the error is a different one.
     """
     found = REFUSAL.search(str(error))
     if found is None:
@@ -73,7 +74,7 @@ def tpu_refusal(error: jax.errors.JaxRuntimeError) -> tuple[int, int]:
 
 
 def tpu_memory(device: jax.Device) -> int:
-    """Bytes that programs may use on a TPU, which its compiler says when it refuses one that is too large."""
+    """Return the bytes that programs may use on a TPU, which its compiler reports when it refuses a program."""
     array = jax.ShapeDtypeStruct((2**42,), "uint8", sharding=jax.sharding.SingleDeviceSharding(device))
     try:
         jax.jit(lambda x: x + 1).lower(array).compile()

@@ -1,4 +1,4 @@
-"""What a network computes, counted in its program: multiply-adds and activations."""
+"""Multiply-adds and activations of a network, counted in its program."""
 
 import math
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 class Cost(NamedTuple):
-    """Of convolutions and matrix products alone, as papers count it."""
+    """Cost of the convolutions and matrix products, as papers count it."""
 
     multiply_adds: int
-    """A product and its addition count as one, also where the convolution reads padding."""
+    """Number of products with their additions, including those with padding."""
     activations: int
-    """Numbers that these operations put out."""
+    """Number of values in the outputs of these operations."""
 
 
 def cost_of(function: Callable, *args: Any) -> Cost:
-    """Counts what `function(*args)` computes, without compiling it; `args` may be abstract.
+    """Count what `function(*args)` computes, without compiling it; `args` may be abstract.
 
-    XLA's own count, `cost_analysis()`, leaves out the products with padding and adds the element-wise work: it is 13%
-    below the published 0.555 GMAC of ResNet-18 at 32x32, and 7% below the 1.814 at 224x224.
+    XLA's own count, `cost_analysis()`, omits the products with padding and adds the element-wise work: it is 13% below
+    the published 0.555 GMAC of ResNet-18 at 32x32, and 7% below the 1.814 at 224x224.
     """
     return _total(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -42,7 +42,7 @@ def _cost(equation: Any) -> Cost:
         left, contracted = equation.invars[0].aval.shape, parameters["dimension_numbers"][0][0]
         return Cost(outputs * math.prod(left[axis] for axis in contracted), outputs)
     inner = [_total(each) for value in parameters.values() for each in _jaxprs(value)]
-    if name == "cond":  # one branch runs; `convolve` has the plain convolution last, after the CPU's
+    if name == "cond":  # one branch runs; in `convolve` the last one is the plain convolution
         return inner[-1]
     total = Cost(sum(cost.multiply_adds for cost in inner), sum(cost.activations for cost in inner))
     rounds = parameters["length"] if name == "scan" else 1

@@ -1,4 +1,4 @@
-"""What an optimised HLO module, as text, says of the bytes that it moves."""
+"""Bytes that an optimized HLO module moves, read from its text."""
 
 import math
 import re
@@ -6,7 +6,7 @@ from functools import partial
 
 INSTRUCTION = re.compile(r"%(?P<name>[\w.-]+) = (?P<type>\(.*?\)|\S+) (?P<op>[\w-]+)\((?P<operands>.*?)\)(?P<rest>.*)")
 ARRAY = re.compile(r"(?P<type>\w+)\[(?P<shape>[\d,]*)\](?:\{(?P<layout>[^{}]*)\})?")
-SENT = {  # bytes that a chip sends for each byte of its operand, among n chips in a ring
+SENT = {  # bytes that a chip sends per byte of its operand, among n chips in a ring
     "all-reduce": lambda n: 2 * (n - 1) / n,
     "reduce-scatter": lambda n: (n - 1) / n,
     "all-to-all": lambda n: (n - 1) / n,
@@ -15,18 +15,18 @@ SENT = {  # bytes that a chip sends for each byte of its operand, among n chips 
 }
 NO_WORK = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
 PARTS = {"copy-done", "slice-done", "slice", "dynamic-slice"}
-"""What reads no more of an operand than it writes."""
+"""Operations that read no more of an operand than they write."""
 
 
 def collectives(text: str, devices: int) -> tuple[int, int, float]:
-    """Counts the operations between chips in an optimised HLO module.
+    """Count the operations between chips in an optimized HLO module.
 
     Args:
-        text: the module. Each operation counts once; loops are not multiplied.
-        devices: chips, all of which take part in each operation.
+        text: the module. Each operation counts once, also in a loop.
+        devices: number of chips, all of which take part in each operation.
 
     Returns:
-        Their number, the bytes of their operands on a chip, and the bytes that a chip sends in rings (Patarasuk and
+        Their number, the bytes of their operands on a chip, and the bytes that a chip sends in a ring (Patarasuk and
         Yuan 2009, "Bandwidth optimal all-reduce algorithms").
     """
     instructions = list(INSTRUCTION.finditer(text))
@@ -41,12 +41,12 @@ def collectives(text: str, devices: int) -> tuple[int, int, float]:
 
 
 def memory_traffic(text: str) -> int:
-    """Counts the bytes that an optimised HLO module reads from and writes to a chip's main memory.
+    """Count the bytes that an optimized HLO module reads from and writes to a chip's main memory.
 
-    Each instruction reads its operands and writes its result, but for what lies in another memory: on a TPU maps stay
-    in its fast one, or are brought there by copies that run beside the arithmetic. What fills up its tiles is moved as
-    well. A fusion is one instruction, and so is a convolution that a library computes. What a GPU's cache keeps from
-    one instruction to the next counts.
+    Each instruction reads its operands and writes its result, except those in another memory: on a TPU, maps stay in
+    fast memory or are brought there by copies that run beside the arithmetic. The padding of a TPU's tiles is included.
+    A fusion is one instruction, and so is a convolution that a library computes. What a GPU's cache keeps from one
+    instruction to the next is included.
 
     Args:
         text: the module, without loops.
@@ -69,11 +69,12 @@ def memory_traffic(text: str) -> int:
 
 
 def size_of(type: str, *, padded: bool = False, main: bool = False) -> int:
-    """Bytes of an HLO type, "f32[8,16]{1,0:T(8,128)}" or a tuple of such.
+    """Return the bytes of an HLO type, such as "f32[8,16]{1,0:T(8,128)}", or of a tuple of types.
 
     Args:
-        padded: with what fills up the tiles in which a TPU lays it out: T(8,128), of the layout's first two axes.
-        main: only what lies in main memory.
+        type: text of the type.
+        padded: include the padding of the tiles of a TPU's layout: T(8,128), over the layout's first two axes.
+        main: count only arrays in main memory.
     """
     total = 0
     for array in ARRAY.finditer(type):

@@ -1,4 +1,4 @@
-"""The highest speed of a training that a machine's data sheet allows, and what the training then takes."""
+"""The highest training speed that a machine's data sheet allows, and the time and cost that follow from it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,12 +9,12 @@ from resnet_jax.planning.job import Job
 from resnet_jax.planning.sizing import Compiler, largest_batch
 
 SUBLANES = 8
-"""Images for each chip that the largest batch is a multiple of."""
+"""The largest batch is a multiple of this number of images per chip."""
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """What one step needs of each part of a chip, at the rates of the data sheet."""
+    """Time that one step needs of each part of a chip, at the rates of the data sheet."""
 
     arithmetic: float
     memory: float
@@ -22,7 +22,7 @@ class Seconds:
 
     @property
     def step(self) -> float:
-        """The longest: all three may run at once."""
+        """The longest of them: all three can run at the same time."""
         return max(self.arithmetic, self.memory, self.network)
 
     @property
@@ -31,7 +31,7 @@ class Seconds:
 
 
 def seconds_of(work: Work, chip: Chip) -> Seconds:
-    """The least time that `work` takes."""
+    """Return the shortest time in which a chip can do `work`."""
     return Seconds(
         work.flops / chip.bfloat16_flops,
         work.traffic_bytes / chip.memory_bandwidth,
@@ -40,11 +40,11 @@ def seconds_of(work: Work, chip: Chip) -> Seconds:
 
 
 def figures_of(compiler: Compiler, price: float | None) -> dict[str, Any]:
-    """Everything that `plan` says; the work is that of the largest batch where the wanted one does not fit.
+    """Compute everything that `plan` prints; if the batch does not fit, for the largest batch that does.
 
     Args:
         compiler: for the job and the target.
-        price: of a chip for an hour.
+        price: price of a chip for an hour.
     """
     job, target = compiler.job, compiler.target
     batch_size, unit = job.config.train.batch_size, compiler.unit
@@ -82,11 +82,15 @@ def figures_of(compiler: Compiler, price: float | None) -> dict[str, Any]:
 def speed(
     job: Job, batch_size: int, seconds: Seconds, small: Seconds, chips: int, price: float | None
 ) -> dict[str, Any]:
-    """What the ceiling means for the whole training; evaluation is left out.
+    """Compute what the ceiling means for the whole training, without evaluation.
 
     Args:
-        seconds: of a step.
-        small: of one on shrunk images, in the first epochs of a recipe that has such.
+        job: the training.
+        batch_size: images in a step, over all chips.
+        seconds: time of a step.
+        small: time of a step on shrunk images, in the first epochs of a recipe that has them.
+        chips: their number.
+        price: price of a chip for an hour.
     """
     steps_per_epoch, epochs, small_epochs = job.images // batch_size, job.config.train.epochs, job.config.small_epochs
     training = steps_per_epoch * (small_epochs * small.step + (epochs - small_epochs) * seconds.step)

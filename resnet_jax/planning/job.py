@@ -1,4 +1,4 @@
-"""What is to be trained, and its step lowered for devices that need not exist."""
+"""A training to plan, and its step lowered for devices that are not here."""
 
 import math
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from resnet_jax.training.program import Shapes, make_program
 from resnet_jax.training.setup import resolve
 from resnet_jax.training.step import Batch
 
-DATA_SETS = {  # training images, pixels of a side, classes
+DATA_SETS = {  # training images, height and width in pixels, classes
     "digits": (1_437, 8, 10),
     "cifar10": (50_000, 32, 10),
     "cifar100": (50_000, 32, 100),
@@ -35,22 +35,22 @@ MEAN, STD = np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)  # the val
 
 @dataclass(frozen=True)
 class Job:
-    """A training, apart from its images."""
+    """A training, without its images."""
 
     config: Config
     images: int
-    """Training images."""
+    """Number of training images."""
     image_size: int
     classes: int
     resident: bool
-    """Whether the images lie on the devices, as `train.py` has them; otherwise each batch comes ready."""
+    """Whether the images are on the devices, as with `train.py`; otherwise each batch arrives complete."""
 
 
 def make_job(config: Config, images: int | None, image_size: int | None, classes: int | None, *, resident: bool) -> Job:
-    """Completes what is given with what is known of the configured data set.
+    """Complete the given values with what is known about the configured data set.
 
     Raises:
-        UsageError: of this data set it is not known.
+        UsageError: nothing is known about this data set.
     """
     listed = resident and config.data.source == "tfds"
     known = DATA_SETS.get(config.data.name, NOTHING) if listed else NOTHING
@@ -61,7 +61,7 @@ def make_job(config: Config, images: int | None, image_size: int | None, classes
     }
     if missing := [option for option, value in found.items() if not value]:
         what = config.data.name if config.data.source == "tfds" else f"the folder {config.data.dir}"
-        raise UsageError(f"the training images of {what} are not known here: give {' '.join(missing)}")
+        raise UsageError(f"the training images of {what} are not known here; give {' '.join(missing)}")
     count, size, class_count = (int(value or 0) for value in found.values())
     if images is None and config.data.val_fraction is not None:
         count -= int(count * config.data.val_fraction)
@@ -69,26 +69,27 @@ def make_job(config: Config, images: int | None, image_size: int | None, classes
 
 
 def batch_unit(job: Job, chips: int) -> int:
-    """What a batch is a multiple of, so that it divides among the chips.
+    """Return the number of which a batch must be a multiple to be divided among the chips.
 
     Raises:
-        UsageError: the job's batch is no multiple of it, or larger than the data set.
+        UsageError: the job's batch is not a multiple of it, or is larger than the data set.
     """
     batch_size, unit = job.config.train.batch_size, chips
     if batch_size % unit:
-        wanted = f"a multiple of {unit}, for example {max(batch_size // unit, 1) * unit}"
-        raise UsageError(f"--batch-size: got {batch_size} for {chips} chips, wanted {wanted}")
+        expected = f"a multiple of {unit}, for example {max(batch_size // unit, 1) * unit}"
+        raise UsageError(f"--batch-size: got {batch_size} for {chips} chips, expected {expected}")
     if batch_size > job.images:
-        raise UsageError(f"--batch-size: got {batch_size}, wanted at most the {job.images} training images")
+        raise UsageError(f"--batch-size: got {batch_size}, expected at most the {job.images} training images")
     return unit
 
 
 def lower(job: Job, batch_size: int, mesh: Mesh | None, resident_images: int) -> jax.stages.Lowered:
-    """Lowers one training step, the function that trains, from shapes alone.
+    """Lower one training step, the function that trains, from shapes alone.
 
     Args:
-        batch_size: over all devices together.
-        mesh: of the devices; None for one CPU.
+        job: the training.
+        batch_size: images in a step, over all devices together.
+        mesh: the devices; None for one CPU.
         resident_images: number of images on the devices, for a resident job.
     """
     config = replace(job.config, train=replace(job.config.train, batch_size=batch_size))

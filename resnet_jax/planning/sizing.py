@@ -1,4 +1,4 @@
-"""Steps compiled for a target, and the largest batch that fits its memory."""
+"""Steps compiled for a target, and the largest batch that fits in its memory."""
 
 import sys
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from resnet_jax.planning.job import Job, batch_unit, lower
 from resnet_jax.planning.targets import Target, devices_of
 
 JAX_SHARE = 0.75
-"""Of a GPU's memory, which JAX takes at its start and then keeps to; XLA_PYTHON_CLIENT_MEM_FRACTION changes it."""
+"""Share of a GPU's memory that JAX reserves when it starts; XLA_PYTHON_CLIENT_MEM_FRACTION changes it."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Needs:
     """Memory of one step on each chip."""
 
     memory_bytes: int
-    """At least so many, where the compiler refuses the program."""
+    """Bytes; a lower bound if the compiler refuses the program."""
     fits: bool
 
 
 class Compiler:
-    """Compiles steps of a job for a target, each once, and says so on standard error.
+    """Compiles steps of a job for a target, each once, and reports each on standard error.
 
     Raises:
         UsageError: the job's batch does not divide among the chips.
@@ -37,19 +37,19 @@ class Compiler:
     def __init__(self, job: Job, target: Target):
         self.job, self.target = job, target
         self.unit = batch_unit(job, target.count)
-        """What a batch is a multiple of."""
+        """A batch is a multiple of this number."""
         devices = devices_of(target)
         self.mesh = make_mesh(target.count, devices)
         self.limit_bytes = tpu_memory(devices[0]) if target.is_tpu else int(JAX_SHARE * target.gpu_memory_bytes)
-        """What a program may use of a chip's memory."""
+        """Memory of a chip that a program may use."""
         self.needs = lru_cache(self._needs)
-        """From a batch size to its memory."""
+        """Function from a batch size to the memory of its step."""
 
     def work(self, batch_size: int, image_size: int | None = None) -> Work:
-        """One step's work on each chip, on images of another size where one is given.
+        """Return the work of one step on each chip, on images of another size if one is given.
 
         The data set is cut to one batch for this. Otherwise the compilers count all of it in every step: on GPUs as
-        what the gathering reads, on some TPUs as a copy, which a run makes once for its many steps in a dispatch.
+        read by the gathering, on some TPUs as a copy, which a run makes only once for the many steps of a call.
         """
         job, chips = replace(self.job, image_size=image_size or self.job.image_size), self.target.count
         compiled = self._compile(job, batch_size, batch_size)
@@ -70,20 +70,21 @@ class Compiler:
 
 
 def largest_batch(needs: Callable[[int], Needs], limit: int, start: int, unit: int, cap: int) -> int | None:
-    """Finds the largest batch that fits, or nearly that.
+    """Find approximately the largest batch that fits.
 
-    Memory grows by nearly the same for each image, so two sizes that fit, one of at least half the memory, show where
-    it ends. That size is tried, and 5% less until it fits. Compilers may fit more yet, by computing things twice.
+    Memory grows by nearly the same amount with each image, so two sizes that fit, one with at least half of the memory,
+    show where the limit is. That size is tried, and then 5% less until it fits. Compilers may fit even more by
+    computing some things twice.
 
     Args:
-        needs: of a batch size.
+        needs: function from a batch size to its memory.
         limit: bytes on a chip.
-        start: the first size to try.
-        unit: what sizes are a multiple of.
-        cap: the largest size to try.
+        start: first size to try.
+        unit: all sizes are a multiple of it.
+        cap: largest size to try.
 
     Returns:
-        A size that fits; None if one of `unit` images does not.
+        A size that fits; None if not even `unit` images fit.
     """
 
     def rounded(size: int) -> int:
@@ -108,7 +109,7 @@ def largest_batch(needs: Callable[[int], Needs], limit: int, start: int, unit: i
 
 
 def where(memory: int, sizes: dict[int, int]) -> int:
-    """The batch size at which a line through the two largest of `sizes` (through 0 and the only one) has `memory`."""
+    """Return the batch size at which a line through the two largest `sizes` (or 0 and the only one) has `memory`."""
     small, large = ([0, *sorted(sizes)])[-2:]
     rise = sizes[large] - sizes.get(small, 0)
     return large + (memory - sizes[large]) * (large - small) // rise if rise > 0 else large

@@ -1,4 +1,4 @@
-"""Machines that one does not have, as their compilers see them."""
+"""Machines that are not here, as their compilers see them."""
 
 import math
 import os
@@ -14,17 +14,17 @@ from resnet_jax.errors import UsageError, UserError
 from resnet_jax.hardware.chips import CHIPS, Chip
 
 AXES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}
-"""Dimensions of a TPU slice."""
+"""Number of dimensions of a TPU slice."""
 GPUS_OF_A_HOST = 8
-WANTED = "a slice of TPU chips such as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x4, or h100, a100, h100:8, a100:8"
+EXPECTED = "a slice of TPU chips such as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x4, or h100, a100, h100:8, a100:8"
 REMEDY = "pip install -e '.[plan]' in a checkout of this project, in an environment of its own"
-TPU_ENVIRONMENT = {  # without these libtpu asks the network which machine it is on, and fails
+TPU_ENVIRONMENT = {  # without these libtpu asks a metadata server which machine it runs on, and fails
     "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any known one: the topology's name decides
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any known type: the name of the topology decides
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
     "TPU_LOG_DIR": "disabled",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # a compiler beside another, or beside a training on this very machine's TPU
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # two compilers at once, or one beside a training on this machine's TPU
 }
 GPU_DESCRIPTION = """
 gpu_device_info {{
@@ -41,7 +41,7 @@ device_description_str: "{name}"
 """
 GPUS: dict[
     str, dict[str, Any]
-] = {  # NVIDIA's data sheets and tuning guides; the same figures as in openxla/xla, target_config/specs
+] = {  # from NVIDIA's data sheets and tuning guides; the figures of openxla/xla, target_config/specs
     "a100": {
         **{"cores": 108, "fpus": 64, "clock": 1.41, "major": 8, "shared": 167936, "shared_optin": 166912},
         **{"l2": 41943040, "memory": 42331013120, "bandwidth": 1555200000000},
@@ -55,12 +55,12 @@ GPUS: dict[
 
 @dataclass(frozen=True)
 class Target:
-    """Some chips of one kind, joined by their fast network."""
+    """Chips of one kind, connected by their fast network."""
 
     name: str
     chip: Chip
     shape: tuple[int, ...]
-    """Of a TPU's slice; for GPUs their number."""
+    """Shape of a TPU slice; for GPUs their number."""
 
     @property
     def count(self) -> int:
@@ -72,12 +72,12 @@ class Target:
 
     @property
     def gpu_memory_bytes(self) -> int:
-        """What the driver says, a little less than the data sheet."""
+        """Memory that the driver reports, a little less than in the data sheet."""
         return GPUS[self.chip.name]["memory"]
 
 
 def parse_target(text: str) -> Target:
-    """Reads a target's name.
+    """Parse the name of a target.
 
     Raises:
         UsageError: there is no such machine.
@@ -85,22 +85,26 @@ def parse_target(text: str) -> Target:
     kind, _, layout = text.lower().partition(":")
     chip = next((chip for chip in CHIPS if chip.name == kind and (kind in AXES or kind in GPUS)), None)
     if chip is None or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", layout or ("1" if kind in GPUS else "")):
-        raise UsageError(f"--target: got {text}, wanted {WANTED}")
+        raise UsageError(f"--target: got {text}, expected {EXPECTED}")
     target = Target(text.lower(), chip, tuple(map(int, (layout or "1").split("x"))))
     if not target.is_tpu and (len(target.shape) > 1 or target.count > GPUS_OF_A_HOST):
-        raise UsageError(f"--target: got {text}, wanted 1 to {GPUS_OF_A_HOST} GPUs of one machine, such as {kind}:8")
+        raise UsageError(f"--target: got {text}, expected 1 to {GPUS_OF_A_HOST} GPUs of one machine, such as {kind}:8")
     if target.is_tpu and len(target.shape) != AXES[kind]:
         example = "x".join(["2", "2", "1"][: AXES[kind]])
-        raise UsageError(f"--target: got {text}, wanted {AXES[kind]} dimensions of the slice, such as {kind}:{example}")
+        raise UsageError(
+            f"--target: got {text}, expected {AXES[kind]} dimensions of the slice, such as {kind}:{example}"
+        )
     if target.is_tpu and target.count > 1 and (target.shape[0] % 2 or target.shape[1] % 2):
-        raise UsageError(f"--target: got {text}, wanted even numbers: a TPU host has 2x2 chips; or 1 for a single chip")
+        raise UsageError(
+            f"--target: got {text}, expected even numbers, as a TPU host has 2x2 chips, or 1 for a single chip"
+        )
     return target
 
 
 def devices_of(target: Target) -> list[jax.Device]:
-    """The target's devices, to compile for; they execute nothing.
+    """Return the target's devices, for which programs can be compiled but not executed.
 
-    Leave JAX itself on the CPU: `jax.config.update("jax_platforms", "cpu")`.
+    JAX itself must stay on the CPU: `jax.config.update("jax_platforms", "cpu")`.
 
     Raises:
         UserError: the compiler is not installed.
@@ -112,15 +116,15 @@ def devices_of(target: Target) -> list[jax.Device]:
     try:
         topology = get_topology_desc(layout, "cuda", topology=layout, target_config=description)
     except NotImplementedError as error:
-        raise UserError(f"to compile for {target.name} takes JAX's CUDA plugin: {REMEDY}") from error
+        raise UserError(f"JAX's CUDA plugin, which compiles for {target.name}, is not installed: {REMEDY}") from error
     return list(topology.devices)
 
 
 def _tpus(target: Target) -> list[jax.Device]:
     if find_spec("libtpu") is None:
-        raise UserError(f"to compile for {target.name} takes libtpu: {REMEDY}")
+        raise UserError(f"libtpu, which compiles for {target.name}, is not installed: {REMEDY}")
     os.environ.update(TPU_ENVIRONMENT)
     options: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if target.count == 1 else {}
     if target.chip.name == "v4":
-        options["chip_config_name"] = "megacore"  # one device a chip, as JAX on a v4 has it
+        options["chip_config_name"] = "megacore"  # one device per chip, as JAX has on a v4
     return list(get_topology_desc(target.name, "tpu", **options).devices)

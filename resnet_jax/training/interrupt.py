@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop at the next step instead of a sudden end."""
+"""Ctrl-C and SIGTERM as requests to stop after the next step, instead of at once."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ class Interrupted(UserError):
     """The run was asked to stop and has saved its state; the exit code is the shell's for that signal."""
 
     def __init__(self, step: int, workdir: Path, signal_number: int):
-        super().__init__(f"stopped and saved at step {step}; to go on, repeat the command with --workdir {workdir}")
+        super().__init__(f"stopped and saved at step {step}; to continue, repeat the command with --workdir {workdir}")
         self.exit_code = 128 + signal_number
 
 
 class StopRequest:
-    """Notes SIGINT and SIGTERM while it is active; a second signal acts at once, as it would without this."""
+    """Notes SIGINT and SIGTERM while it is active; a second signal acts at once, as it would without this object."""
 
     signal_number = 0
 

@@ -334,8 +334,8 @@ def test_the_table_has_the_share_where_the_chip_is_known(figures, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"repeats": 0}, "--repeats: got 0, wanted 1 or more"),
-        ({"batch_size": 1}, "--batch-size: got 1, wanted 2 or more"),
+        ({"repeats": 0}, "--repeats: got 0, expected 1 or more"),
+        ({"batch_size": 1}, "--batch-size: got 1, expected 2 or more"),
         ({"image_size": 0}, "--image-size: got 0"),
         ({"width": 0}, "--width: got 0"),
         ({"arch": "resnext50_32x4d", "width": 3, "batch_size": 16}, "--width: got 3 with resnext50_32x4d"),
@@ -388,7 +388,7 @@ def test_auto_takes_the_batch_that_trained_fastest_in_the_sweep(capsys, monkeypa
 
 @pytest.mark.parametrize(
     ("device", "devices", "message"),
-    [("tpu", 4, "got JAX on tpu"), ("gpu", 2, "got 2 GPUs, wanted one: set CUDA_VISIBLE_DEVICES=0")],
+    [("tpu", 4, "got JAX on tpu"), ("gpu", 2, "got 2 GPUs, expected one: set CUDA_VISIBLE_DEVICES=0")],
 )
 @pytest.mark.parity
 def test_pytorch_is_compared_only_where_it_can_run(device, devices, message):

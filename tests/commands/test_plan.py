@@ -61,7 +61,7 @@ def test_a_target_is_a_chip_and_their_number(text, kind, count):
     ["v5e", "v5e:", "v5e:4", "v5e:2x2x2", "v4:2x2", "v5e:3x4", "v5e:2x1", "v5e:0x2", "h100:16", "h100:2x2", "z9"],
 )
 def test_a_machine_that_is_not_made_is_refused_with_one_that_is(text):
-    with pytest.raises(UsageError, match=f"--target: got {text}, wanted .*"):
+    with pytest.raises(UsageError, match=f"--target: got {text}, expected .*"):
         parse_target(text)
 
 
@@ -217,8 +217,8 @@ def test_a_training_takes_seconds_minutes_hours_or_days(seconds, words):
     ("largest", "sentence"),
     [
         (None, "No batch fits."),
-        (1408, "The largest that fits is near 1,408."),
-        (1432, "So does any that the 1,437 training images fill."),
+        (1408, "The largest batch that fits is about 1,408."),
+        (1432, "So does any batch that the 1,437 training images can fill."),
     ],
 )
 def test_the_largest_batch_is_told_from_the_data_sets_end(largest, sentence):
@@ -258,7 +258,7 @@ def test_a_known_data_set_needs_no_more_words():
 
 def test_an_unknown_data_set_names_what_is_missing():
     config = Config(data=DataConfig(name="pets", image_size=224))
-    with pytest.raises(UsageError, match="images of pets are not known here: give --images N --classes N"):
+    with pytest.raises(UsageError, match="images of pets are not known here; give --images N --classes N"):
         make_job(config, None, None, None, resident=True)
 
 
@@ -272,15 +272,15 @@ def test_a_missing_compiler_names_the_extra():
     ("arguments", "message"),
     [
         (("--target", "v5e:5x5", "--arch", "resnet18"), "--target: got v5e:5x5"),
-        (("--target", "v5e:4x4"), "or else --arch"),
+        (("--target", "v5e:4x4"), "--arch"),
         (
             ("--target", "v5e:4x4", "--arch", "resnet18", "--batch-size", "100"),
-            "wanted a multiple of 16, for example 96",
+            "expected a multiple of 16, for example 96",
         ),
         (("--target", "h100:8", "--config", "configs/digits.py", "--batch-size", "1600"), "at most the 1437 training"),
-        (("--target", "h100", "--arch", "resnet18", "--batch-size", "1"), "--batch-size: got 1, wanted 2 or more"),
-        (("--target", "h100", "--arch", "resnet18", "--classes", "0"), "--classes: got 0, wanted 1 or more"),
-        (("--target", "h100", "--arch", "resnet18", "--price", "-2"), "--price: got -2.0, wanted 0 or more"),
+        (("--target", "h100", "--arch", "resnet18", "--batch-size", "1"), "--batch-size: got 1, expected 2 or more"),
+        (("--target", "h100", "--arch", "resnet18", "--classes", "0"), "--classes: got 0, expected 1 or more"),
+        (("--target", "h100", "--arch", "resnet18", "--price", "-2"), "--price: got -2.0, expected 0 or more"),
         (("--target", "v5e:4x4", "--config", "none.py"), "there is no Python file none.py"),
         (("--target", "v5e:4x4", "--config", "configs/finetune.py"), "give --images N --classes N"),
     ],

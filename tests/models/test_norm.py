@@ -121,5 +121,5 @@ def test_training_on_a_single_value_per_channel_says_what_to_do():
 
 
 def test_a_batch_that_is_no_multiple_of_the_group_says_what_is_wanted():
-    with pytest.raises(ValueError, match=r"got 6 images; wanted a multiple of group_size=4"):
+    with pytest.raises(ValueError, match=r"got 6 images; expected a multiple of group_size=4"):
         BatchNorm(2, group_size=4)(jnp.zeros((6, 3, 3, 2)), train=True)

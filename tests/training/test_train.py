@@ -269,7 +269,7 @@ def test_ctrl_c_and_sigterm_end_in_the_shells_exit_codes(broken):
 @pytest.mark.parametrize("name", ["sigint", "sigterm"])
 def test_an_interruption_says_how_to_go_on(broken, name):
     message = getattr(broken, name).stderr.splitlines()[-1]
-    assert re.fullmatch(r"stopped and saved at step \d+; to go on, repeat the command with --workdir .*", message)
+    assert re.fullmatch(r"stopped and saved at step \d+; to continue, repeat the command with --workdir .*", message)
     assert message.endswith(str(broken.workdir))
     assert "Traceback" not in getattr(broken, name).stderr
 

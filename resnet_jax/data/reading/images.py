@@ -136,10 +136,10 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def _fitting(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a uint8 array, or raise a UserError if it exceeds this machine's memory."""
-    wanted, memory = np.prod(shape, dtype=float), float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    if wanted > 0.8 * memory:
+    needed, memory = np.prod(shape, dtype=float), float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if needed > 0.8 * memory:
         raise UserError(
-            f"{shape[0]:,} images of {_size(shape[1:])} take {wanted / 1e9:,.1f} GB decoded, and this machine has "
+            f"{shape[0]:,} images of {_size(shape[1:])} take {needed / 1e9:,.1f} GB decoded, and this machine has "
             f"{memory / 1e9:,.1f} GB: set a smaller `--data.image-size`, or use fewer images."
         )
     return shape

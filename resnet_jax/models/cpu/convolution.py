@@ -1,4 +1,4 @@
-"""The convolution as XLA's CPU backend computes it fastest: the same function, put together differently."""
+"""The convolution in the form that XLA's CPU backend computes fastest; docs/cpu.md has the measurements."""
 
 import math
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ Outputs = Float[Array, "batch out_height out_width out_channels"]
 
 
 def convolve_on_cpu(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
-    """Convolves with `size // 2` zeros of padding on every side; see LOG.md for what each case brings.
+    """Convolve with `size // 2` zeros of padding on every side; docs/cpu.md explains the cases.
 
-    The barrier keeps `images` in memory as they are. Without it the kernel's gradient, which needs them transposed,
-    would work them out again from the maps before, element by element and against the order of the memory.
+    The barrier keeps `images` in memory. Without it XLA would compute them again for the kernel's gradient, which needs
+    them transposed, from earlier maps, element by element and against the order of the memory.
     """
     size = kernel.shape[0]
     images = lax.optimization_barrier(images)
@@ -34,9 +34,9 @@ def convolve_on_cpu(images: Images, kernel: Kernel, stride: int, groups: int) ->
 
 
 def _pays(images: Images, kernel: Kernel) -> bool:
-    """Whether Winograd's way is faster: its transforms of images and of the kernel cost less than they save."""
+    """Tell whether Winograd's method is faster: its transforms of images and kernel cost less than they save."""
     pixels = math.prod(images.shape[:3])
-    many = isinstance(pixels, int) and pixels >= 2048  # an exported program's batch may be a symbol
+    many = isinstance(pixels, int) and pixels >= 2048  # the batch of an exported program can be a symbol
     return many and min(kernel.shape[2:]) >= 64 and images.dtype.itemsize >= 4
 
 
@@ -45,7 +45,7 @@ def _out(extent: int, size: int, stride: int) -> int:
 
 
 def _matrix_product(images: Images, kernel: Kernel, stride: int) -> Outputs:
-    """For outputs of 2x2 and less, where XLA's convolution takes 15 to 50 times as long as the same product."""
+    """Convolve by a matrix product, for outputs of up to 2x2 pixels: XLA's convolution takes 15 to 50 times as long."""
     size, padding = kernel.shape[0], kernel.shape[0] // 2
     out_height, out_width = (_out(extent, size, stride) for extent in images.shape[1:3])
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
@@ -58,7 +58,7 @@ def _matrix_product(images: Images, kernel: Kernel, stride: int) -> Outputs:
 
 
 def convolution(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
-    """The same as XLA has it, for every other device."""
+    """Convolve with XLA's own convolution, as on every other device."""
     padding = kernel.shape[0] // 2
     return lax.conv_general_dilated(
         images,
@@ -72,7 +72,7 @@ def convolution(images: Images, kernel: Kernel, stride: int, groups: int) -> Out
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _strided(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
-    """A strided convolution whose derivative by the images is that of `_by_phases`, the same function."""
+    """Convolve with a stride; the derivative by the images is that of `_by_phases`, which is the same function."""
     return convolution(images, kernel, stride, groups)
 
 
@@ -84,9 +84,9 @@ def _strided_jvp(stride, groups, primals, tangents):
 
 
 def _by_phases(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
-    """A strided convolution as the sum of dense ones, of every `stride`-th pixel with every `stride`-th tap.
+    """Convolve with a stride by a sum of dense convolutions, of every `stride`-th pixel with every `stride`-th tap.
 
-    Its transpose has no zeros between the pixels, which XLA would multiply as any others: 1 in 4 is none at stride 2.
+    Its transpose has no zeros between the pixels, which XLA would multiply like any other number: at stride 2, 3 of 4.
     """
     height, width = images.shape[1:3]
     rows, columns = (list(_phases(extent, kernel.shape[0], stride)) for extent in (height, width))
@@ -106,7 +106,7 @@ def _by_phases(images: Images, kernel: Kernel, stride: int, groups: int) -> Outp
 
 
 def _phases(extent: int, size: int, stride: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
-    """First pixel, first tap and padding of each phase along one side; a phase that no tap falls on is left out."""
+    """Yield first pixel, first tap and padding of each phase along one side, without phases that have no tap."""
     padding = size // 2
     for pixel in range(min(stride, extent)):
         tap = (pixel + padding) % stride

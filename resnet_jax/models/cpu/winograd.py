@@ -6,12 +6,12 @@ from jax import lax
 from jaxtyping import Array, Float
 
 TILE = 4  # pixels along the side of a tile of outputs
-WINDOW = TILE + 2  # pixels along the side of the inputs that it depends on; windows overlap, tiles do not
+WINDOW = TILE + 2  # pixels along the side of the inputs that a tile depends on; windows overlap, tiles do not
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity; half the rounding of the usual 0, 1, -1, 2, -2
 
 
 def _evaluation(coefficients: int) -> np.ndarray:
-    """`[WINDOW, coefficients]`: takes a polynomial's coefficients to its values at POINTS and at infinity."""
+    """Return the matrix `[WINDOW, coefficients]` from a polynomial's coefficients to values at POINTS, infinity."""
     return np.vstack([np.vander(POINTS, coefficients, increasing=True), np.eye(coefficients)[-1]])
 
 
@@ -27,12 +27,13 @@ OF_OUTPUTS = _along_both_sides(_evaluation(TILE).T)
 def winograd(
     images: Float[Array, "batch height width in_channels"], kernel: Float[Array, "3 3 in_channels out_channels"]
 ) -> Float[Array, "batch height width out_channels"]:
-    """Convolves at stride 1 with a zero of padding on every side.
+    """Convolve at stride 1 with a zero of padding on every side.
 
-    F(4x4, 3x3) of Lavin and Gray (2015, arXiv:1509.09308): the product of two polynomials is found from its values at 6
-    points, along each side, so that 36 products make a tile of outputs instead of 144. What is added to that grows with
-    the number of channels, not with its square. float32 rounds to some 1e-5 of the outputs' size at 256 channels, the
-    plain sum to 1e-6. The gradients are the transposes of these steps, and as fast.
+    F(4x4, 3x3) of Lavin and Gray (2015, arXiv:1509.09308): along each side, the product of two polynomials is computed
+    from its values at 6 points, so that a tile of outputs takes 36 products instead of 144. The cost of the transforms
+    grows with the number of channels, not with its square. In float32 the rounding error is about 1e-5 of the size of
+    the outputs at 256 channels; of the plain sum it is 1e-6. The gradients are the transposes of these steps, and as
+    fast.
     """
     batch, height, width, channels = images.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
@@ -49,12 +50,12 @@ def winograd(
 
 
 def _windows(images: Array, axis: int, count: int) -> Array:
-    """`[WINDOW, ...]`: each pixel of the windows along an axis, for all `count` of them in a slice."""
+    """Return `[WINDOW, ...]`: for each pixel of a window, that pixel of all `count` windows along an axis."""
     end = TILE * (count - 1) + 1
     pixels = [lax.slice_in_dim(images, pixel, pixel + end, TILE, axis) for pixel in range(WINDOW)]
     return lax.optimization_barrier(jnp.stack(pixels))
 
 
 def _transform(matrix: np.ndarray, values: Array) -> Array:
-    """`[rows, rest]`: the matrix times the values, whose first axes together are as long as its rows."""
+    """Return `[rows, rest]`, the matrix times the values, whose first axes together have the length of its rows."""
     return lax.optimization_barrier(jnp.asarray(matrix, values.dtype) @ values.reshape(matrix.shape[1], -1))

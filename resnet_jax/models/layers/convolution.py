@@ -17,14 +17,14 @@ from resnet_jax.models.cpu.convolution import convolution, convolve_on_cpu
 class Conv(nnx.Module):
     """A square 2-D convolution without bias, padded by `kernel_size // 2` on every side.
 
-    The explicit padding is PyTorch's. XLA's "SAME" pads a strided convolution at the bottom and right only, which
-    shifts the features against torchvision's weights by a pixel.
+    The explicit padding is PyTorch's. XLA's "SAME" pads a strided convolution only at the bottom and right, which
+    shifts the features by a pixel against those that torchvision's weights expect.
 
     Attributes:
         kernel: `[height, width, in_channels / groups, out_channels]`, float32, drawn kaiming-normal (fan out).
 
     Raises:
-        ValueError: the channels don't divide evenly into `groups`.
+        ValueError: the channels can't be divided evenly into `groups`.
     """
 
     def __init__(
@@ -39,7 +39,9 @@ class Conv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if in_channels % groups or out_channels % groups:
-            raise ValueError(f"Conv got {in_channels} -> {out_channels} channels; wanted multiples of groups={groups}")
+            raise ValueError(
+                f"Conv got {in_channels} -> {out_channels} channels; expected multiples of groups={groups}"
+            )
         shape = (kernel_size, kernel_size, in_channels // groups, out_channels)
         self.kernel = nnx.Param(kaiming_normal(rngs.params(), shape))
         self.stride = stride
@@ -55,9 +57,9 @@ class Conv(nnx.Module):
 def kaiming_normal(
     key: Key[Array, ""], shape: tuple[int, ...]
 ) -> Float[Array, "size size group_channels out_channels"]:
-    """Draws a kernel with a variance of 2 over what an input reaches: size x size x out (He et al. 2015, eq. 14).
+    """Draw a kernel with variance 2 / (size * size * out_channels) (He et al. 2015, arXiv:1502.01852, eq. 14).
 
-    Drawn as a vector: XLA takes up to seven times as long to compile the same bits with four axes.
+    It is drawn as a vector: XLA takes up to seven times as long to compile the same bits with four axes.
     """
     size, _, _, out_channels = shape
     deviation = jnp.sqrt(jnp.float32(2 / (size**2 * out_channels)))
@@ -70,7 +72,7 @@ def convolve(
     stride: int,
     groups: int = 1,
 ) -> Float[Array, "batch out_height out_width out_channels"]:
-    """Convolves with `size // 2` zeros of padding on every side.
+    """Convolve with `size // 2` zeros of padding on every side.
 
     The result is named "convolution" for the policies of `jax.checkpoint`.
     """

@@ -1,4 +1,4 @@
-"""Batch normalisation as PyTorch computes it."""
+"""Batch normalization as PyTorch computes it."""
 
 import jax
 import jax.numpy as jnp
@@ -10,22 +10,22 @@ from jaxtyping import Array, Float
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation (Ioffe and Szegedy 2015) as PyTorch computes it.
+    """Batch normalization (Ioffe and Szegedy 2015, arXiv:1502.03167) as PyTorch computes it.
 
-    In training it normalises with the biased variance of the batch and averages the *unbiased* one into `var`. Under
-    `jit` with a sharded batch the mean is over the global batch, so statistics are synchronised over devices; with
-    `group_size`, every run of that many consecutive images has statistics of its own ("ghost" batch normalisation,
-    Hoffer et al. 2017), whatever the number of devices.
+    In training it normalizes with the biased variance of the batch and averages the *unbiased* one into `var`. Under
+    `jit` with a sharded batch the mean is over the global batch, so statistics are synchronized over devices. With
+    `group_size`, every group of that many consecutive images has its own statistics ("ghost" batch normalization,
+    Hoffer et al. 2017, arXiv:1705.08741), whatever the number of devices.
 
     The statistics take one pass over the images, as sums of `x - origin` and of its square (Chan, Golub and LeVeque
-    1983, section 3). The origin is the running mean: near the mean, so that little cancels, and known before the pass,
-    so that a compiler can fuse the sums with the convolution that writes the images. They are named "statistics" for
-    the policies of `jax.checkpoint`.
+    1983, section 3). The origin is the running mean: it is close to the mean, so that little cancels, and known before
+    the pass, so that a compiler can fuse the sums with the convolution that writes the images. The sums are named
+    "statistics" for the policies of `jax.checkpoint`.
 
     Attributes:
         scale, bias: `[channels]`, trained, float32, start at 1 and 0.
         mean, var: `[channels]`, running statistics, float32, start at 0 and 1.
-        num_batches_tracked: PyTorch's count of updates, which loaded weights bring along; not advanced here.
+        num_batches_tracked: PyTorch's count of updates, kept from loaded weights; it does not advance here.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class BatchNorm(nnx.Module):
                 "needs at least two: use a larger batch, larger images, or train=False"
             )
         if batch % size:
-            raise ValueError(f"BatchNorm got {batch} images; wanted a multiple of group_size={size}")
+            raise ValueError(f"BatchNorm got {batch} images; expected a multiple of group_size={size}")
         origin = lax.stop_gradient(self.mean[...])
         groups = _wide(images.reshape(batch // size, size, height, width, channels)) - origin
         offset, square = (
@@ -104,5 +104,5 @@ class BatchNorm(nnx.Module):
 
 
 def _wide(images: jax.Array) -> jax.Array:
-    """In float32, or wider where they are."""
+    """Return the values in float32, or in their own type if that is wider."""
     return images.astype(jnp.promote_types(images.dtype, jnp.float32))

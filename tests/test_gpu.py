@@ -1,0 +1,58 @@
+"""What only a GPU can show: RESNET_JAX_TESTS=gpu pytest -m gpu -n 0 tests/test_gpu.py"""
+
+import json
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax.benchmarking.workload import Workload
+from resnet_jax.config import ModelConfig
+from resnet_jax.hardware.compiled import memory_of
+
+pytestmark = pytest.mark.gpu
+SHAPE = {"num_classes": 10, "batch_size": 256, "image_size": 32}
+
+
+@pytest.fixture(scope="module")
+def workload() -> Workload:
+    assert jax.default_backend() == "gpu", "run with RESNET_JAX_TESTS=gpu on a machine with a GPU"
+    return Workload(ModelConfig(), **SHAPE)
+
+
+def gradient_of(dtype: str) -> np.ndarray:
+    """Return the first update of a network, which points along the gradient, as one vector."""
+    workload = Workload(ModelConfig(dtype=dtype), **SHAPE)
+    state = jax.tree.map(jnp.copy, workload._state)
+    before = jax.device_get(state.params)
+    after = jax.device_get(workload._train_step(state, workload._batch)[0].params)
+    steps = jax.tree.map(lambda new, old: (new - old).ravel(), after, before)
+    return np.concatenate(jax.tree.leaves(steps))
+
+
+def test_the_step_in_bfloat16_points_where_that_in_float32_does():
+    narrow, wide = gradient_of("bfloat16"), gradient_of("float32")
+    cosine = narrow @ wide / np.linalg.norm(narrow) / np.linalg.norm(wide)
+    assert cosine > 0.98
+
+
+def test_the_compiled_step_transposes_no_weights(workload):
+    text = workload.train_program.as_text()
+    assert re.findall(r"= \w+\[\d+,\d+,\d+,\d+\]\S* transpose\(%?param", text) == []
+
+
+def test_the_step_needs_no_more_memory_than_the_compiler_promised(workload):
+    """2.385 MB of temporaries an image, compiled for an H100, and the state."""
+    temporaries = workload.train_program.memory_analysis().temp_size_in_bytes
+    assert temporaries / SHAPE["batch_size"] < 3e6 and memory_of(workload.train_program) > temporaries
+
+
+def test_benchmark_runs_to_its_end():
+    command = [sys.executable, "-m", "resnet_jax", "benchmark", "--repeats", "2", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    figures = json.loads(result.stdout)
+    assert figures["dtype"] == "bfloat16" and figures["train_images_per_second"] > 1000
