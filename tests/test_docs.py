@@ -46,12 +46,12 @@ def marked(page: Path):
 
 @pytest.mark.parametrize("page", [marked(page) for page in PAGES if program(page)[0]])
 def test_a_page_runs_and_prints_what_it_shows(page, environment, tmp_path):
-    code, wanted = program(page)
+    code, expected = program(page)
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    (text, numbers), (wanted_text, wanted_numbers) = split_numbers(run.stdout), split_numbers(wanted)
+    (text, numbers), (wanted_text, wanted_numbers) = split_numbers(run.stdout), split_numbers(expected)
     assert text == wanted_text  # words and whole numbers are exact,
     assert numbers == pytest.approx(wanted_numbers, abs=0.05)  # decimals depend on the processor
 

@@ -61,7 +61,7 @@ def test_an_unknown_choice_lists_the_known_ones(complaint):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "wanted"),
+    ("option", "value", "expected"),
     [
         ("--train.epochs", "0", "1 or more"),
         ("--train.batch-size", "1", "2 or more, for BatchNorm"),
@@ -69,9 +69,9 @@ def test_an_unknown_choice_lists_the_known_ones(complaint):
         ("--data.val-fraction", "1.5", "in (0, 1)"),
     ],
 )
-def test_a_value_out_of_range_says_what_is_wanted(complaint, option, value, wanted):
+def test_a_value_out_of_range_says_what_is_wanted(complaint, option, value, expected):
     code, message = complaint(option, value)
-    assert code == 2 and f"{option}: got {value}" in message and wanted in message
+    assert code == 2 and f"{option}: got {value}" in message and expected in message
 
 
 def test_a_missing_recipe_lists_the_ones_there_are(complaint):

@@ -1,4 +1,4 @@
-"""Weights files (.pth, .safetensors) to and from arrays by key, whatever they are wrapped in."""
+"""Weights files (.pth, .safetensors) to and from arrays by key, found inside what trainers put around them."""
 
 import json
 from collections.abc import Mapping
@@ -15,36 +15,36 @@ PREFIXES = ("module", "backbone", "_orig_mod", "model")  # DataParallel, detecto
 
 
 class Weights(NamedTuple):
-    """What a weights file holds."""
+    """Content of a weights file."""
 
     tensors: dict[str, np.ndarray]
-    """By key, as stored: torchvision's layouts and types."""
+    """Arrays by key, as stored: torchvision's layouts and types."""
     notes: tuple[str, ...]
-    """What was taken off around them, a sentence each."""
+    """What was removed around them, a sentence each."""
 
 
 def read_weights(path: Path) -> Weights:
-    """Reads the tensors of a state dict, without torch and without executing anything that the file holds.
+    """Read the tensors of a state dict, without torch and without executing anything in the file.
 
-    A state dict within `{"state_dict": ...}` and its like is found, and prefixes such as `module.` are removed; `notes`
-    says so.
+    A state dict inside `{"state_dict": ...}` or a similar entry is found, and prefixes such as `module.` are removed;
+    `notes` says so.
 
     Raises:
-        UserError: there is no such file, it is damaged, holds code, or no state dict is in it.
+        UserError: the file does not exist, is damaged, contains code, or has no state dict.
     """
     if not path.is_file():
-        raise UserError(f"there is no weights file {path}: wanted a .pth or .safetensors file; correct the path")
+        raise UserError(f"there is no weights file {path}: expected a .pth or .safetensors file; correct the path")
     content = _read_safetensors(path) if _is_safetensors(path) else read_pth(path)
     notes: list[str] = []
     return Weights(_without_prefixes(_state_dict(content, path, notes), path, notes), tuple(notes))
 
 
 def write_weights(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes a state dict in the format of the path's suffix, `.safetensors`, `.pth` or `.pt`.
+    """Write a state dict in the format of the path's suffix, `.safetensors`, `.pth` or `.pt`.
 
     Raises:
-        UsageError: the suffix is another.
-        OSError: it can't be written; nothing is left behind then.
+        UsageError: the path has another suffix.
+        OSError: it can't be written; no file is left then.
     """
     if path.suffix in (".pth", ".pt"):
         write_pth(path, tensors)
@@ -58,11 +58,11 @@ def write_weights(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         finally:
             new.unlink(missing_ok=True)
     else:
-        raise UsageError(f"can't write weights to {path}: wanted a name that ends in .safetensors, .pth or .pt")
+        raise UsageError(f"can't write weights to {path}: expected a name that ends in .safetensors, .pth or .pt")
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By content: 8 bytes of length, then JSON."""
+    """Tell by the content: 8 bytes of length, then JSON."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
 
@@ -74,7 +74,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         with safe_open(path, "numpy") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it has no __iter__
     except (SafetensorError, OSError, ValueError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is no whole safetensors file ({error}): fetch or write it again") from error
+        raise UserError(f"{path} is not an intact safetensors file ({error}): download or write it again") from error
 
 
 def _state_dict(content: Any, path: Path, notes: list[str]) -> dict[str, np.ndarray]:
@@ -82,16 +82,16 @@ def _state_dict(content: Any, path: Path, notes: list[str]) -> dict[str, np.ndar
         tensors = {key: value for key, value in content.items() if isinstance(value, np.ndarray)}
         if any(isinstance(key, str) and key.endswith("weight") for key in tensors):
             if len(tensors) < len(content):
-                notes.append(f"left out {_listed(content.keys() - tensors.keys())}, which are no tensors")
+                notes.append(f"omitted {_listed(content.keys() - tensors.keys())}, which are not tensors")
             return {str(key): value for key, value in tensors.items()}
         inner = next((entry for entry in ENTRIES if isinstance(content.get(entry), Mapping)), None)
         if inner is None:
             break
-        notes.append(f'took the entry "{inner}" of {_listed(content.keys())}')
+        notes.append(f'used the entry "{inner}" of {_listed(content.keys())}')
         content = content[inner]
     found = _listed(content.keys()) if isinstance(content, Mapping) else type(content).__name__
     raise UserError(
-        f"{path} holds no state dict but {found or 'nothing'}: wanted tensors by key, at the top or under "
+        f"{path} does not contain a state dict, but {found or 'nothing'}: expected tensors by key, at the top or under "
         f"{', '.join(ENTRIES[:3])}; save `model.state_dict()`"
     )
 
@@ -104,7 +104,7 @@ def _without_prefixes(tensors: dict[str, np.ndarray], path: Path, notes: list[st
         count = next((index for index, part in enumerate(parts) if part not in PREFIXES), 0)
         bare = ".".join(parts[count:])
         if bare in renamed:
-            raise UserError(f"{path} holds {bare} twice, with and without the prefix of {key}: save one of the two")
+            raise UserError(f"{path} has {bare} twice, with and without the prefix of {key}: save only one of them")
         renamed[bare] = value
         if count:
             removed[".".join(parts[:count]) + "."] = None

@@ -1,4 +1,4 @@
-"""Published weights by name, through the Hugging Face hub: cached, and checked against the hub's SHA-256."""
+"""Published weights by name, from the Hugging Face hub: cached, and verified by the hub's SHA-256."""
 
 import hashlib
 import re
@@ -20,10 +20,10 @@ def is_name(source: str) -> bool:
 
 
 def repository(name: str) -> str:
-    """The hub's repository of a name such as `timm/resnet18.a1_in1k` or `torchvision/resnet18.IMAGENET1K_V1`.
+    """Return the hub's repository for a name such as `timm/resnet18.a1_in1k` or `torchvision/resnet18.IMAGENET1K_V1`.
 
     Raises:
-        UsageError: it is torchvision's, with a tag that torchvision has not.
+        UsageError: the owner is torchvision, and torchvision has no such tag.
     """
     owner, model = name.split("/")
     if owner != "torchvision":
@@ -31,15 +31,15 @@ def repository(name: str) -> str:
     arch, _, tag = model.partition(".")
     if tag not in TORCHVISION_TAGS:
         known = " or ".join(f"torchvision/{arch}.{each}" for each in TORCHVISION_TAGS)
-        raise UsageError(f"no weights {name}: got the tag {tag or 'nothing'}, wanted {known}")
+        raise UsageError(f"there are no weights {name}: got the tag {tag or 'nothing'}, expected {known}")
     return f"timm/{arch}.{TORCHVISION_TAGS[tag]}"
 
 
 def fetch(name: str, file: str = FILE) -> Path:
-    """Returns the path of a file of a published model, downloading it on first use.
+    """Return the path of a file of a published model, after downloading it on first use.
 
     Raises:
-        UserError: it can't be had: no network, no such model, no disk space; or the file is not the published one.
+        UserError: it can't be downloaded (no connection, no such model, no disk space), or is not the published file.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -60,14 +60,14 @@ def fetch(name: str, file: str = FILE) -> Path:
 
 
 def verify(path: Path) -> None:
-    """Checks a file in the cache, where large ones are named by the SHA-256 that the server told.
+    """Verify a file in the cache, where large files are named by the SHA-256 that the server reported.
 
     Raises:
-        UserError: the content has another one.
+        UserError: the content has another SHA-256.
     """
-    wanted = path.resolve().name
-    if len(wanted) == 64:
+    expected = path.resolve().name
+    if len(expected) == 64:
         with path.open("rb") as file:
             got = hashlib.file_digest(file, "sha256").hexdigest()
-        if got != wanted:
-            raise UserError(f"{path.resolve()} has SHA-256 {got}, wanted {wanted}: delete it and run again")
+        if got != expected:
+            raise UserError(f"{path.resolve()} has SHA-256 {got}, expected {expected}: delete it and run again")

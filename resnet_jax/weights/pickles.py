@@ -1,6 +1,6 @@
-"""The pickles within files of `torch.save`, interpreted without unpickling.
+"""Interprets the pickles in files of `torch.save` without unpickling them.
 
-Unpickling runs whatever code a pickle names. This interpreter knows the few opcodes that containers, numbers and
+Unpickling runs any code that a pickle names. This interpreter knows only the opcodes that containers, numbers and
 tensors need, and looks names up in a table.
 """
 
@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 _OBJECTS = 500_000  # opcodes of a pickle, 100 bytes of memory each at most; ResNet-152's has 42,000
-TOO_MUCH = "holds too much beside the tensors: wanted a state dict; save state_dict() alone"
+TOO_MUCH = "contains too much besides the tensors: expected a state dict; save only state_dict()"
 _UNTYPED = "torch.UntypedStorage"
 _STORAGES = {
     _UNTYPED: np.dtype(np.uint8),
@@ -44,16 +44,16 @@ _EMPTY = {"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-class Unwanted(Exception):
-    """What the file holds, what is wanted and the remedy, without the path."""
+class Refused(Exception):
+    """Content that is refused: what was found, what was expected and the remedy, without the path."""
 
 
 class _Name(str):
-    """A global that the pickle names, which stays a name."""
+    """A global that the pickle names; it remains a name."""
 
 
 class Storages:
-    """The memory behind the tensors, by key; together no larger than the file."""
+    """The memory of the tensors, by key; in total no larger than the file."""
 
     def __init__(self, room: int, byteorder: str, fill: Callable[[str, np.ndarray], object]):
         if byteorder not in ("little", "big"):
@@ -62,16 +62,18 @@ class Storages:
         self.data: dict[str, np.ndarray] = {}
 
     def load(self, tag: Any, kind: Any, key: Any, _device: Any, count: Any, view: Any = None) -> np.ndarray:
-        """Returns what a persistent id stands for; `view` is a part of it, in files before PyTorch 1.0."""
+        """Return what a persistent id stands for; `view` is a part of it, in files before PyTorch 1.0."""
         if _typed(tag, str) != "storage":
             raise ValueError(f"a reference to a {tag:.40}")
         if _typed(kind, str) == _UNTYPED and self.byteorder != sys.byteorder:
-            raise Unwanted(f"is untyped and {self.byteorder}-endian: wanted typed storages; save it again elsewhere")
+            raise Refused(
+                f"is untyped and {self.byteorder}-endian: expected typed storages; save it on another machine"
+            )
         dtype = _STORAGES[kind]
         if _typed(key, str) not in self.data:
             size = _natural(count) * dtype.itemsize
             if size > self.room:
-                raise ValueError(f"it claims a tensor of {size:.3g} bytes, more than is left of the file")
+                raise ValueError(f"it claims a tensor of {size:.3g} bytes, more than the rest of the file")
             self.room -= size
             self.data[key] = np.empty(count, dtype)
             self.fill(key, self.data[key])
@@ -86,27 +88,25 @@ class Storages:
 
 def _typed(value: Any, kind: Any) -> Any:
     if not isinstance(value, kind):
-        raise TypeError(f"a {type(value).__name__} in place of another type")
+        raise TypeError(f"a {type(value).__name__} instead of another type")
     return value
 
 
 def _natural(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 1 << 63:
-        raise ValueError("a size or stride that is no natural number")
+        raise ValueError("a size or stride that is not a natural number")
     return value
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
-    """Returns a view of the storage; offset and strides count elements."""
+    """Return a view of the storage; offset and strides count elements."""
     _typed(storage, np.ndarray)
     if len(_typed(shape, tuple | list)) > 64:
         raise ValueError("a tensor of over 64 dimensions")
     count = math.prod(map(_natural, shape))
     last = _natural(offset) + sum((n - 1) * _natural(step) for n, step in zip(shape, strides, strict=True))
     if count and (last >= storage.size or count > storage.size):
-        raise Unwanted(
-            "has a tensor that is expanded, or outside of its storage: save its `clone()`, or fetch it again"
-        )
+        raise Refused("has a tensor that is expanded, or outside of its storage: save its `clone()`, or fetch it again")
     if not count:
         return np.empty(shape, storage.dtype)
     size = storage.dtype.itemsize
@@ -115,7 +115,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
 
 def _tensor_v2(storage: Any, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, bits: Any = None) -> Any:
     if bits:
-        raise Unwanted("has a lazily conjugated or negated tensor: save its `resolve_conj().resolve_neg()`")
+        raise Refused("has a lazily conjugated or negated tensor: save its `resolve_conj().resolve_neg()`")
     return _tensor(storage, offset, shape, strides)
 
 
@@ -132,7 +132,7 @@ def _device(kind: Any, *index: Any) -> str:
 
 
 def _bytes(text: Any = "", _encoding: Any = "latin1") -> bytes:
-    return _typed(text, str).encode("latin1")  # protocol 2 has no bytes: they are text of the same code points
+    return _typed(text, str).encode("latin1")  # protocol 2 has no bytes, only text of the same code points
 
 
 def _dict(items: Any = ()) -> dict:
@@ -141,11 +141,11 @@ def _dict(items: Any = ()) -> dict:
 
 
 def _set(items: Any) -> set:
-    return set(map(_key, _typed(items, list)))  # of an array, the elements would be larger than its bytes
+    return set(map(_key, _typed(items, list)))  # the elements of an array would be larger than its bytes
 
 
 def _key(value: Any) -> Any:
-    """Passes what hashes fast: deep tuples overflow C's stack, and large integers can be made to collide."""
+    """Return a key that hashes fast: deep tuples overflow C's stack, and large integers can be made to collide."""
     if isinstance(value, int) and abs(value) >> 64:
         raise ValueError("a key of over 64 bits")
     return _typed(value, str | bytes | int | float | None)
@@ -173,21 +173,21 @@ def _named(module: Any, name: Any) -> _Name:
     full = f"{_typed(module, str)}.{_typed(name, str)}".replace("__builtin__.", "builtins.")  # Python 2's
     known = re.sub(r"^torch\.(cuda|storage)\.", "torch.", full)
     if known not in _NAMES:
-        raise Unwanted(
-            f"holds {ascii(full[:80])[1:-1]}, which is code: wanted tensors, containers and numbers only; "
+        raise Refused(
+            f"holds {ascii(full[:80])[1:-1]}, which is code: expected only tensors, containers and numbers; "
             "save the network's state_dict() alone with torch.save and try again"
         )
     return _Name(known)
 
 
 def interpret(stream: io.BytesIO, storages: Storages) -> Any:
-    """Returns what one pickle, of protocol 2 to 5, holds, and leaves the stream behind it.
+    """Return the content of one pickle, of protocol 2 to 5, and leave the stream after it.
 
-    Cycles are refused: nothing is put into a container that has been referred to.
+    Cycles are refused: nothing is added to a container after something has referred to it.
 
     Raises:
-        Unwanted: it names code, or holds too much.
-        Exception: of whatever kind, where it is damaged.
+        Refused: it names code, or contains too much.
+        Exception: of any kind, if the pickle is damaged.
     """
     stack: list[Any] = []
     marked: list[list[Any]] = []
@@ -209,7 +209,7 @@ def interpret(stream: io.BytesIO, storages: Storages) -> Any:
     for opcode, argument, _position in pickletools.genops(stream):
         spent += 1
         if spent > _OBJECTS:
-            raise Unwanted(TOO_MUCH)
+            raise Refused(TOO_MUCH)
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass
@@ -260,7 +260,7 @@ def interpret(stream: io.BytesIO, storages: Storages) -> Any:
                 arguments, called = _typed(stack.pop(), tuple), _typed(stack.pop(), _Name)
                 spent += sum(len(each) for each in arguments if isinstance(each, str | list | tuple | dict))
                 stack.append(_CALLS[called](*arguments))
-            case "BUILD":  # the attributes of an OrderedDict: left out
+            case "BUILD":  # the attributes of an OrderedDict, which are ignored
                 stack.pop()
                 _typed(stack[-1], dict)
             case name:

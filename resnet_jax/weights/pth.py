@@ -1,4 +1,4 @@
-"""Files of `torch.save`, a pickle beside the tensors' bytes, read and written without torch."""
+"""Files of `torch.save`, a pickle and the bytes of the tensors, read and written without torch."""
 
 import io
 import math
@@ -14,22 +14,22 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from resnet_jax.errors import UserError
-from resnet_jax.weights.pickles import STORAGE_NAMES, TOO_MUCH, Storages, Unwanted, interpret
+from resnet_jax.weights.pickles import STORAGE_NAMES, TOO_MUCH, Refused, Storages, interpret
 
 _LIMIT = 1 << 22  # bytes of a pickle, of a zip's directory, and read at once; ResNet-152's pickle has 110 kB
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 def read_pth(path: Path) -> Any:
-    """Returns what `torch.save` has written, in the zip format (since PyTorch 1.6) or the one before.
+    """Return what `torch.save` has written, in the zip format (since PyTorch 1.6) or the one before.
 
     Returns:
         Nested dictionaries, lists, tuples, sets and scalars; tensors, parameters and storages as arrays, which share
         memory where they did in torch; dtypes and devices as strings, such as "torch.float32".
 
     Raises:
-        UserError: it can't be read, is damaged, or holds anything else, which is not executed. Reading it takes at most
-            the size of the file and 100 MB.
+        UserError: it can't be read, is damaged, or contains anything else, which is not executed. Reading it takes at
+            most the size of the file and 100 MB of memory.
     """
     try:
         with _Bounded(io.FileIO(path)) as file:
@@ -38,30 +38,30 @@ def read_pth(path: Path) -> Any:
             if start.startswith(b"PK"):
                 return _read_zip(file)
             if start.endswith(b"ustar"):
-                raise Unwanted("is in PyTorch's tar format of 2016: wanted a later one; load and save it with PyTorch")
+                raise Refused("is in PyTorch's tar format of 2016: expected a later one; load and save it with PyTorch")
             return _read_legacy(file)
-    except Unwanted as error:
+    except Refused as error:
         raise UserError(f"{path} {error}") from error
     except OSError as error:
-        raise UserError(f"{path} can't be read ({error}): correct the path or the file's permissions") from error
+        raise UserError(f"can't read {path} ({error}): correct the path or the file's permissions") from error
     except MemoryError as error:
-        raise UserError(f"{path} needs more memory than there is: free some, or fetch the file again") from error
-    except Exception as error:  # what damage does to pickletools, zipfile and NumPy has no common class
+        raise UserError(f"{path} needs more memory than there is: free some, or download the file again") from error
+    except Exception as error:  # the errors of pickletools, zipfile and NumPy on damaged files have no common class
         detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise UserError(f"{path} is no whole file of torch.save ({detail}): fetch or save it again") from error
+        raise UserError(f"{path} is not an intact file of torch.save ({detail}): download or save it again") from error
 
 
 def write_pth(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes a state dict that `torch.load` reads, with `weights_only=True` and `mmap=True` too.
+    """Write a state dict that `torch.load` reads, also with `weights_only=True` and `mmap=True`.
 
     Raises:
         UserError: torch has no such data type.
-        OSError: it can't be written; nothing is left behind then.
+        OSError: it can't be written; no file is left then.
     """
     for key, array in tensors.items():
         if array.dtype not in STORAGE_NAMES:
             known = ", ".join(sorted(dtype.name for dtype in STORAGE_NAMES))
-            raise UserError(f"can't write {key} to {path}: got {array.dtype}, wanted one of {known}; convert it")
+            raise UserError(f"can't write {key} to {path}: got {array.dtype}, expected one of {known}; convert it")
     new = path.with_name(path.name + ".new")
     try:
         with new.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
@@ -76,7 +76,7 @@ def write_pth(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _append(archive: zipfile.ZipFile, file: BinaryIO, name: str, data: bytes) -> None:
-    """Adds an entry whose data begin at a multiple of 64 bytes, by a padding field in its 30-byte header."""
+    """Add an entry whose data begin at a multiple of 64 bytes, by a padding field in its 30-byte header."""
     info = zipfile.ZipInfo(f"archive/{name}")
     padding = -(file.tell() + 30 + len(info.filename) + 4) % 64
     info.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
@@ -84,7 +84,7 @@ def _append(archive: zipfile.ZipFile, file: BinaryIO, name: str, data: bytes) ->
 
 
 def _pickled(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """The pickle of an OrderedDict of tensors: opcodes by hand where they name torch's functions."""
+    """Return the pickle of an OrderedDict of tensors, with the opcodes that name torch's functions written by hand."""
 
     def plain(value: object) -> bytes:
         return pickle.dumps(value, protocol=2)[2:-1]  # without PROTO and STOP
@@ -105,7 +105,7 @@ def _pickled(tensors: Mapping[str, np.ndarray]) -> bytes:
 
 
 class _Bounded(io.BufferedReader):
-    """Reads no more at once than `_LIMIT`: a length in the file can't claim memory."""
+    """Reads at most `_LIMIT` bytes at once, so that a length in the file can't claim memory."""
 
     def read(self, size: int | None = -1) -> bytes:
         return super().read(_LIMIT if size is None or size < 0 else min(size, _LIMIT))
@@ -115,20 +115,20 @@ def _read_zip(file: _Bounded) -> Any:
     with zipfile.ZipFile(file) as archive:
         roots = [name for name in archive.namelist() if name.partition("/")[2] == "data.pkl"]
         if len(roots) != 1:
-            raise Unwanted("is a zip file without a data.pkl: wanted a file of torch.save; correct the path")
+            raise Refused("is a zip file without a data.pkl: expected a file of torch.save; correct the path")
         root = roots[0].removesuffix("data.pkl")
 
         def fill(name: str, data: np.ndarray, byteorder: str = sys.byteorder) -> np.ndarray:
             info = archive.getinfo(root + name)
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != data.nbytes:
-                raise Unwanted(f"has {name!r:.40} compressed or of a wrong size: fetch it, or save it with torch.save")
+                raise Refused(f"has {name!r:.40} compressed or of a wrong size: download or save it again")
             with archive.open(info) as stream:
                 return _fill(stream, data, byteorder)
 
         def text(name: str) -> bytes:
             size = archive.getinfo(root + name).file_size
             if size > _LIMIT:
-                raise Unwanted(TOO_MUCH)
+                raise Refused(TOO_MUCH)
             return fill(name, np.empty(size, np.uint8)).tobytes()
 
         byteorder = text("byteorder").decode() if f"{root}byteorder" in archive.namelist() else "little"
@@ -146,15 +146,15 @@ def _read_legacy(file: _Bounded) -> Any:
         return content
 
     if unpickle() != _MAGIC or unpickle() != _PROTOCOL:
-        raise Unwanted("is a pickle, but none of torch.save: wanted a state dict; save it with torch.save")
+        raise Refused("is a pickle, but not one of torch.save: expected a state dict; save it with torch.save")
     unpickle()  # the sizes of C's types where it was written
     content, keys = unpickle(), unpickle()
     if not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages.data):
-        raise ValueError("its list of storages is not that of its tensors")
+        raise ValueError("its list of storages does not match its tensors")
     for key in keys:
         data = storages.data[key]
         if int.from_bytes(file.read(8), "little") != data.size:
-            raise ValueError(f"storage {key!r:.40} has another length than its tensors")
+            raise ValueError(f"storage {key!r:.40} has a different length than its tensors")
         _fill(file, data, "little")
     return content
 

@@ -1,8 +1,8 @@
-"""Torchvision's checkpoint keys and layouts to and from the modules of this package; torch itself is not needed.
+"""Torchvision's checkpoint keys and layouts to and from the modules of this package, without torch.
 
-The modules carry torchvision's attribute names, so a key is the path of the module and of the variable, joined by dots:
-`layer2[0].downsample[1].var` is `layer2.0.downsample.1.running_var`. Kernels are transposed, nothing is computed: a
-round trip returns every bit.
+The modules have torchvision's attribute names, so a key is the path of the module and of the variable, joined by dots:
+`layer2[0].downsample[1].var` is `layer2.0.downsample.1.running_var`. Kernels are only transposed: a round trip
+returns every bit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,25 +18,25 @@ from resnet_jax.errors import UserError
 from resnet_jax.models.interface import ImageClassifier
 
 RENAMED = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-COUNTER = "num_batches_tracked"  # BatchNorm's updates in PyTorch, which reads it only where its momentum is None
-TO_TORCHVISION = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}  # by dimensions: vectors stay, IO -> OI, HWIO -> OIHW
+COUNTER = "num_batches_tracked"  # BatchNorm's updates in PyTorch, which uses it only if its momentum is None
+TO_TORCHVISION = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}  # by number of axes: vectors stay, IO -> OI, HWIO -> OIHW
 FROM_TORCHVISION = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
 
 
 class Misfit(UserError):
-    """The tensors are not those of the model."""
+    """The tensors do not fit the model."""
 
 
 def to_torchvision(model: nnx.Module | nnx.State | Mapping) -> dict[str, np.ndarray]:
-    """Returns the weights under torchvision's keys and in its layouts, for `load_state_dict(strict=True)`.
+    """Return the weights under torchvision's keys and in its layouts, for `load_state_dict(strict=True)`.
 
     Args:
-        model: a network of this package; or a state or nested dictionary of one, complete or not (of gradients or
-            averaged weights, say).
+        model: a network of this package; or a state or nested dictionary of one, complete or not (for example of
+            gradients or averaged weights).
 
     Returns:
-        Arrays in memory of their own, dtype unchanged; beside each running variance `num_batches_tracked`, int64, which
-        is 0 where the model was not loaded from weights that count.
+        Arrays with their own memory and unchanged dtype; for each running variance also `num_batches_tracked`, int64,
+        which is 0 if the model was not loaded from weights with a count.
     """
     tensors, counters = {}, _counters(model)
     for path, value in _flat(model).items():
@@ -49,7 +49,7 @@ def to_torchvision(model: nnx.Module | nnx.State | Mapping) -> dict[str, np.ndar
 
 
 def torchvision_shapes(model: nnx.Module | ImageClassifier) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each tensor of `to_torchvision(model)` but the counters; `model` may be abstract."""
+    """Return the shape of each tensor of `to_torchvision(model)` except the counters; `model` may be abstract."""
     return {
         _key(path): tuple(variable.shape[axis] for axis in TO_TORCHVISION[len(variable.shape)])
         for path, variable in _variables(model).items()
@@ -59,7 +59,7 @@ def torchvision_shapes(model: nnx.Module | ImageClassifier) -> dict[str, tuple[i
 def assign(
     model: ImageClassifier, tensors: Mapping[str, ArrayLike], *, head: Literal["strict", "fresh"] = "strict"
 ) -> None:
-    """Sets the parameters and running statistics of `model`, in place, from a torchvision state dict.
+    """Set the parameters and running statistics of `model`, in place, from a torchvision state dict.
 
     Args:
         model: a network of this package; it may be abstract (`nnx.eval_shape`), which saves drawing weights.
@@ -67,19 +67,19 @@ def assign(
         head: "fresh" keeps the model's own classifier, whatever the tensors hold for it.
 
     Raises:
-        Misfit: keys are missing or unexpected or a shape differs; `model` is unchanged then.
+        Misfit: keys are missing or unexpected, a shape differs, or a value is not finite; `model` is unchanged then.
     """
     variables = {_key(path): variable for path, variable in _variables(model).items()}
-    wanted = torchvision_shapes(model)
+    expected = torchvision_shapes(model)
     arrays = {key: value if isinstance(value, np.ndarray) else np.asarray(value) for key, value in tensors.items()}
     counts = {key: arrays.pop(key) for key in list(arrays) if key.split(".")[-1] == COUNTER}
     if head == "fresh":
         arrays = {key: array for key, array in arrays.items() if not is_head(key, model.head)}
-        wanted = {key: shape for key, shape in wanted.items() if not is_head(key, model.head)}
-    _check({key: array.shape for key, array in arrays.items()}, wanted)
-    if broken := [key for key in wanted if not np.isfinite(np.asarray(arrays[key], np.float32)).all()]:
+        expected = {key: shape for key, shape in expected.items() if not is_head(key, model.head)}
+    _check({key: array.shape for key, array in arrays.items()}, expected)
+    if broken := [key for key in expected if not np.isfinite(np.asarray(arrays[key], np.float32)).all()]:
         raise Misfit(f"the weights have NaN or infinity in {len(broken)} tensors ({_first(broken)})")
-    for key in wanted:
+    for key in expected:
         variable = variables[key]
         value = arrays[key].transpose(FROM_TORCHVISION[arrays[key].ndim])
         variable.set_value(jnp.array(value, variable.dtype))
@@ -98,7 +98,7 @@ def _variables(model: Any) -> dict[tuple, nnx.Variable]:
 
 
 def _counters(model: Any) -> dict[str, nnx.Module]:
-    """The modules that carry PyTorch's count, by its key."""
+    """Return the modules that have PyTorch's count, by its key."""
     modules = nnx.iter_modules(model) if isinstance(model, nnx.Module) else ()
     return {_key((*path, COUNTER)): module for path, module in modules if hasattr(module, COUNTER)}
 
@@ -115,19 +115,19 @@ def _key(path: tuple) -> str:
     return ".".join(str(part) for part in (*modules, RENAMED.get(name, name)))
 
 
-def _check(got: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
+def _check(got: Mapping[str, tuple], expected: Mapping[str, tuple]) -> None:
     faults = {
-        "missing": sorted(wanted.keys() - got.keys()),
-        "unexpected": sorted(got.keys() - wanted.keys()),
-        "of another shape": [
-            f"{key}: got {got[key]}, wanted {wanted[key]}"
-            for key in sorted(wanted.keys() & got.keys())
-            if got[key] != wanted[key]
+        "missing": sorted(expected.keys() - got.keys()),
+        "unexpected": sorted(got.keys() - expected.keys()),
+        "of a different shape": [
+            f"{key}: got {got[key]}, expected {expected[key]}"
+            for key in sorted(expected.keys() & got.keys())
+            if got[key] != expected[key]
         ],
     }
     if any(faults.values()):
         found = "; ".join(f"{len(keys)} {fault} ({_first(keys)})" for fault, keys in faults.items() if keys)
-        raise Misfit(f"the weights ({len(got)} tensors) do not fit the model ({len(wanted)}): {found}")
+        raise Misfit(f"the weights ({len(got)} tensors) do not fit the model ({len(expected)}): {found}")
 
 
 def _first(items: Sequence[str], count: int = 3) -> str:

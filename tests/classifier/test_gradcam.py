@@ -18,8 +18,8 @@ def test_the_heat_is_that_of_the_definition_by_gradients():
         return jnp.take_along_axis(maps.mean((1, 2)) @ kernel, classes[:, None], 1).sum()
 
     weights = jax.grad(logits_of_the_classes)(maps).mean((1, 2), keepdims=True)  # equation 1 of the paper
-    wanted = jax.nn.relu((weights * maps).sum(-1))  # and 2
-    np.testing.assert_allclose(grad_cam(maps, kernel, classes), wanted, rtol=1e-4, atol=1e-7)
+    expected = jax.nn.relu((weights * maps).sum(-1))  # and 2
+    np.testing.assert_allclose(grad_cam(maps, kernel, classes), expected, rtol=1e-4, atol=1e-7)
 
 
 def test_an_overlay_is_the_image_where_there_is_no_heat_and_hottest_where_it_is_highest():

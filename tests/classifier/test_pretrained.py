@@ -61,7 +61,7 @@ def test_loading_into_another_architecture_names_the_one_that_fits(tiny):
 
 
 def test_a_head_of_another_size_is_an_error_with_both_shapes_and_the_choices(tiny):
-    with pytest.raises(UserError, match=r'got \(5, 32\), wanted \(7, 32\).* num_classes=5, or give head="fresh"'):
+    with pytest.raises(UserError, match=r'got \(5, 32\), expected \(7, 32\).* num_classes=5, or give head="fresh"'):
         resnet_jax.load_torchvision(Network("resnet18", 7, "cifar", 4).build(), to_torchvision(tiny))
 
 

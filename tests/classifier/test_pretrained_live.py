@@ -50,10 +50,10 @@ def trained(tmp_path_factory):
 
 
 def test_every_test_image_gets_torchs_logits_and_class(trained):
-    path, _, images, wanted = trained
+    path, _, images, expected = trained
     got = np.asarray(load_classifier(path).model(jnp.asarray(images)))
-    assert np.abs(got - wanted).max() / np.abs(wanted).max() < 1e-4
-    assert np.array_equal(got.argmax(1), wanted.argmax(1)) and len(got) == 360
+    assert np.abs(got - expected).max() / np.abs(expected).max() < 1e-4
+    assert np.array_equal(got.argmax(1), expected.argmax(1)) and len(got) == 360
 
 
 def test_a_trained_state_dict_returns_bit_for_bit_with_its_counters(trained):

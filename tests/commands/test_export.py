@@ -180,8 +180,8 @@ def test_a_folder_takes_the_place_of_no_file_and_a_file_of_no_folder(folder, tmp
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"batch_size": 0}, "--batch-size: got 0, wanted 1 or more"),
-        ({"image_size": 0}, "--image-size: got 0, wanted 1 or more"),
+        ({"batch_size": 0}, "--batch-size: got 0, expected 1 or more"),
+        ({"image_size": 0}, "--image-size: got 0, expected 1 or more"),
         ({"with_preprocessing": True}, "--batch-size, --layout or --with-preprocessing"),
     ],
 )

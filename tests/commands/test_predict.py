@@ -93,8 +93,8 @@ def test_predictions_are_the_models_in_any_batch_size(folder, lines, by_hand, ba
     _, found = lines(folder / "photos", batch_size=batch_size)
     for line in found:
         if "error" not in line:
-            wanted = dict(enumerate(by_hand[os.path.basename(line["path"])]))
-            assert probabilities(line) == pytest.approx(wanted, abs=1e-5)
+            expected = dict(enumerate(by_hand[os.path.basename(line["path"])]))
+            assert probabilities(line) == pytest.approx(expected, abs=1e-5)
 
 
 def test_predictions_are_the_top_k_in_falling_order_with_their_names(folder, lines):
@@ -259,8 +259,8 @@ def test_an_image_reads_as_the_same_picture_from_every_format(tmp_path, name):
     image, options = FORMATS[name]
     image.save(tmp_path / "image", name.split(",")[0], **options)
     Image.fromarray(RGB if image.mode not in ("L", "LA", "I;16") else np.asarray(GREY)).save(tmp_path / "rgb", "png")
-    read, wanted = (SIZES.decode(tmp_path / each).astype(int) for each in ("image", "rgb"))
-    assert np.abs(read - wanted).max() <= 12  # a palette of 256 colours is off by 10, the JPEG of a ramp by 3
+    read, expected = (SIZES.decode(tmp_path / each).astype(int) for each in ("image", "rgb"))
+    assert np.abs(read - expected).max() <= 12  # a palette of 256 colours is off by 10, the JPEG of a ramp by 3
 
 
 def test_a_weights_folder_needs_no_checkpoint_reader_no_data_set_and_no_plots(folder):

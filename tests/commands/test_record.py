@@ -46,7 +46,7 @@ def test_the_report_has_the_mean_over_the_runs(two):
 
 def test_no_run_at_all_is_a_usage_error(tmp_path):
     result = record("--runs", "0", cwd=tmp_path)
-    assert result.returncode == 2 and "--runs: got 0, wanted 1 or more" in result.stderr
+    assert result.returncode == 2 and "--runs: got 0, expected 1 or more" in result.stderr
 
 
 def test_a_place_that_cannot_be_written_costs_no_training(tmp_path):

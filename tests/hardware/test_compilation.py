@@ -27,22 +27,22 @@ def start(major_to_minor: tuple[int, ...] = (0, 1, 2, 3)) -> dict:
 
 def test_a_compiled_step_computes_the_same():
     images = jnp.ones((2, 6, 6, 4))
-    wanted = step(step(start(), images)[0], images)[0]["kernel"]
+    expected = step(step(start(), images)[0], images)[0]["kernel"]
     compiled = CompiledStep(step)
     got = compiled(compiled(start(), images)[0], images)[0]["kernel"]
-    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_a_state_in_another_layout_is_accepted():
     images = jnp.ones((2, 6, 6, 4))
-    wanted = step(start(), images)[1]
-    np.testing.assert_allclose(CompiledStep(step)(start((3, 0, 1, 2)), images)[1], wanted, rtol=1e-5)
+    expected = step(start(), images)[1]
+    np.testing.assert_allclose(CompiledStep(step)(start((3, 0, 1, 2)), images)[1], expected, rtol=1e-5)
 
 
 def test_a_program_that_has_run_accepts_a_state_in_another_layout():
     compiled, images = CompiledStep(step), jnp.ones((2, 6, 6, 4))
-    wanted = compiled(start(), images)[1]
-    assert compiled(start((3, 0, 1, 2)), images)[1] == wanted
+    expected = compiled(start(), images)[1]
+    assert compiled(start((3, 0, 1, 2)), images)[1] == expected
 
 
 def test_each_shape_of_the_other_arguments_has_a_program_of_its_own():

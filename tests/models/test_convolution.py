@@ -49,14 +49,14 @@ def plain_convolution(images: jax.Array, kernel: jax.Array, stride: int, groups:
 def test_a_convolution_is_padded_alike_on_every_side(image_size, kernel_size, stride, groups):
     conv = Conv(4, 6, kernel_size, stride=stride, groups=groups, rngs=nnx.Rngs(0))
     images = draw(2, image_size, image_size, 4)
-    wanted = convolved(images, np.asarray(conv.kernel[...]), stride, groups)
-    np.testing.assert_allclose(conv(jnp.asarray(images)), wanted, rtol=1e-4, atol=1e-5)
+    expected = convolved(images, np.asarray(conv.kernel[...]), stride, groups)
+    np.testing.assert_allclose(conv(jnp.asarray(images)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_kernel_is_drawn_with_variance_two_over_fan_out():
     kernel = Conv(64, 128, 3, rngs=nnx.Rngs(0)).kernel[...]
-    wanted = np.sqrt(2 / (3 * 3 * 128))
-    assert abs(kernel.std() - wanted) < 5 * wanted / np.sqrt(2 * kernel.size)
+    expected = np.sqrt(2 / (3 * 3 * 128))
+    assert abs(kernel.std() - expected) < 5 * expected / np.sqrt(2 * kernel.size)
 
 
 def test_a_convolution_in_bfloat16_keeps_its_kernel_in_float32():
@@ -93,8 +93,8 @@ def test_kernels_are_those_of_the_kaiming_normal_initializer_up_to_rounding():
     """JAX 0.12 multiplies the deviation by erf_inv's factor first, which JAX 0.10 does last, and rounds differently."""
     kernel = Conv(16, 32, 3, groups=4, rngs=nnx.Rngs(7)).kernel[...]
     key = nnx.Rngs(7).params()
-    wanted = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")(key, (3, 3, 4, 32))
-    np.testing.assert_array_max_ulp(kernel, wanted, maxulp=2)
+    expected = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")(key, (3, 3, 4, 32))
+    np.testing.assert_array_max_ulp(kernel, expected, maxulp=2)
 
 
 def test_kernels_are_float32_where_jax_computes_in_float64():

@@ -16,8 +16,8 @@ def test_training_normalises_by_the_biased_variance_of_the_batch():
     images = draw(4, 3, 5, 2) * 3 + 1
     norm = BatchNorm(2)
     norm.scale[...], norm.bias[...] = jnp.array([2.0, 0.5]), jnp.array([1.0, -1.0])
-    wanted = (images - images.mean((0, 1, 2))) / np.sqrt(images.var((0, 1, 2)) + 1e-5) * [2.0, 0.5] + [1.0, -1.0]
-    np.testing.assert_allclose(norm(jnp.asarray(images), train=True), wanted, rtol=1e-4, atol=1e-5)
+    expected = (images - images.mean((0, 1, 2))) / np.sqrt(images.var((0, 1, 2)) + 1e-5) * [2.0, 0.5] + [1.0, -1.0]
+    np.testing.assert_allclose(norm(jnp.asarray(images), train=True), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_running_variance_averages_the_unbiased_one():
@@ -39,8 +39,8 @@ def test_evaluation_normalises_by_the_running_statistics():
     norm = BatchNorm(2)
     norm.mean[...], norm.var[...] = jnp.array([1.0, -1.0]), jnp.array([4.0, 0.25])
     images = draw(2, 3, 3, 2)
-    wanted = (images - [1.0, -1.0]) / np.sqrt(np.array([4.0, 0.25]) + 1e-5)
-    np.testing.assert_allclose(norm(jnp.asarray(images), train=False), wanted, rtol=1e-5, atol=1e-6)
+    expected = (images - [1.0, -1.0]) / np.sqrt(np.array([4.0, 0.25]) + 1e-5)
+    np.testing.assert_allclose(norm(jnp.asarray(images), train=False), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_evaluation_leaves_the_running_statistics_alone():
@@ -64,8 +64,8 @@ def test_ghost_running_statistics_are_the_average_over_the_groups(statistic):
     alone = [BatchNorm(4) for _ in range(3)]
     for index, norm in enumerate(alone):
         norm(images[2 * index : 2 * index + 2], train=True)
-    wanted = np.mean([getattr(norm, statistic)[...] for norm in alone], axis=0)
-    np.testing.assert_allclose(getattr(ghost, statistic)[...], wanted, rtol=1e-5, atol=1e-6)
+    expected = np.mean([getattr(norm, statistic)[...] for norm in alone], axis=0)
+    np.testing.assert_allclose(getattr(ghost, statistic)[...], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_statistics_of_bfloat16_images_are_computed_in_float32():
@@ -103,8 +103,8 @@ def test_the_gradients_are_those_of_statistics_in_two_passes_in_float64():
         def gradients(function):
             return jax.grad(lambda *args: (jnp.sin(function(*args)) * weights).sum(), (0, 1, 2))(groups, scale, bias)
 
-        for got, wanted in zip(gradients(ours), gradients(reference), strict=True):
-            np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12)
+        for got, expected in zip(gradients(ours), gradients(reference), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_the_variance_of_values_far_from_zero_is_exact_once_the_running_mean_is_near():

@@ -29,14 +29,16 @@ def statistics(model: ResNet) -> dict[tuple, np.ndarray]:
     return {path: np.array(variable[...]) for path, variable in nnx.to_flat_state(nnx.state(model, nnx.BatchStat))}
 
 
-@pytest.mark.parametrize("stem, classes, wanted", [("imagenet", 1000, 11_689_512), ("cifar", 10, 11_173_962)])
-def test_resnet18_has_the_papers_number_of_parameters(stem, classes, wanted):
+@pytest.mark.parametrize("stem, classes, expected", [("imagenet", 1000, 11_689_512), ("cifar", 10, 11_173_962)])
+def test_resnet18_has_the_papers_number_of_parameters(stem, classes, expected):
     params = nnx.state(nnx.eval_shape(lambda: ResNet18(num_classes=classes, stem=stem)), nnx.Param)
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == wanted
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == expected
 
 
-@pytest.mark.parametrize("stem, size, classes, wanted", [("imagenet", 224, 1000, 1.814e9), ("cifar", 32, 10, 0.555e9)])
-def test_resnet18_costs_the_papers_number_of_multiplications(monkeypatch, stem, size, classes, wanted):
+@pytest.mark.parametrize(
+    "stem, size, classes, expected", [("imagenet", 224, 1000, 1.814e9), ("cifar", 32, 10, 0.555e9)]
+)
+def test_resnet18_costs_the_papers_number_of_multiplications(monkeypatch, stem, size, classes, expected):
     costs = []
     convolve = Conv.__call__
 
@@ -47,7 +49,7 @@ def test_resnet18_costs_the_papers_number_of_multiplications(monkeypatch, stem, 
 
     monkeypatch.setattr(Conv, "__call__", counted)
     nnx.eval_shape(lambda: ResNet18(num_classes=classes, stem=stem)(jnp.zeros((1, size, size, 3))))
-    assert sum(costs) + 512 * classes == pytest.approx(wanted, rel=1e-3)
+    assert sum(costs) + 512 * classes == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("stem, sizes", [("imagenet", (16, 8, 4, 2)), ("cifar", (64, 32, 16, 8))])
@@ -68,8 +70,8 @@ def test_features_of_a_bottleneck_network_have_four_times_the_channels():
 
 def test_logits_are_the_classifier_of_the_pooled_features():
     model, images = tiny(), draw(2, 16, 16, 3)
-    wanted = model.fc(nnx.jit(ResNet.features)(model, images).pooled)
-    np.testing.assert_allclose(forward(model, images), wanted, rtol=1e-5, atol=1e-6)
+    expected = model.fc(nnx.jit(ResNet.features)(model, images).pooled)
+    np.testing.assert_allclose(forward(model, images), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("block", [ResNetBlock, BottleneckBlock])
@@ -101,8 +103,8 @@ def pulled_back(block, recompute):
 
 @pytest.mark.parametrize("block", [ResNetBlock, BottleneckBlock])
 def test_computing_maps_again_changes_no_gradient_and_no_statistic(block):
-    (grads, _, statistics), (wanted, _, wanted_statistics) = pulled_back(block, True), pulled_back(block, False)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), grads, wanted)
+    (grads, _, statistics), (expected, _, wanted_statistics) = pulled_back(block, True), pulled_back(block, False)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), grads, expected)
     jax.tree.map(np.testing.assert_array_equal, statistics, wanted_statistics)
 
 
@@ -150,8 +152,8 @@ def test_bfloat16_computes_its_maps_in_bfloat16_and_its_logits_in_float32():
 
 def test_bfloat16_logits_are_near_the_float32_ones():
     images = draw(4, 16, 16, 3)
-    wanted = forward(tiny(), images)
-    assert jnp.abs(forward(tiny(dtype=jnp.bfloat16), images) - wanted).max() < 0.03 * jnp.abs(wanted).max()
+    expected = forward(tiny(), images)
+    assert jnp.abs(forward(tiny(dtype=jnp.bfloat16), images) - expected).max() < 0.03 * jnp.abs(expected).max()
 
 
 def test_the_same_seed_draws_the_same_weights():
@@ -200,8 +202,8 @@ def test_a_pure_step_with_split_and_merge_updates_the_running_statistics():
 
     _, new = gradients(params, batch_stats)
     forward(model, images, train=True)
-    for got, wanted in zip(jax.tree.leaves(new), jax.tree.leaves(nnx.state(model, nnx.BatchStat)), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+    for got, expected in zip(jax.tree.leaves(new), jax.tree.leaves(nnx.state(model, nnx.BatchStat)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_it_runs_as_a_linen_module_with_mutable_statistics():

@@ -65,11 +65,11 @@ def run(
     return state, metrics
 
 
-def largest_relative_error(got, wanted) -> float:
-    """The largest over all arrays of |got - wanted| / |wanted|, in the Euclidean norm."""
+def largest_relative_error(got, expected) -> float:
+    """The largest over all arrays of |got - expected| / |expected|, in the Euclidean norm."""
     errors = [
         np.linalg.norm(np.asarray(a) - np.asarray(b)) / np.linalg.norm(b)
-        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True)
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
     ]
     return max(errors)
 

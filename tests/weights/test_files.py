@@ -16,9 +16,9 @@ def prefixed(prefix: str) -> dict[str, np.ndarray]:
     return {prefix + key: tensor for key, tensor in TENSORS.items()}
 
 
-def same(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> bool:
-    return got.keys() == wanted.keys() and all(
-        got[key].dtype == tensor.dtype and got[key].tobytes() == tensor.tobytes() for key, tensor in wanted.items()
+def same(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
+    return got.keys() == expected.keys() and all(
+        got[key].dtype == tensor.dtype and got[key].tobytes() == tensor.tobytes() for key, tensor in expected.items()
     )
 
 
@@ -52,13 +52,13 @@ def test_a_prefix_is_taken_off_and_said(tmp_path, prefix):
 
 def test_one_tensor_under_two_prefixes_is_refused(tmp_path):
     write_pth(tmp_path / "w.pth", TENSORS | prefixed("module."))
-    with pytest.raises(UserError, match=r"holds conv1\.weight twice"):
+    with pytest.raises(UserError, match=r"has conv1\.weight twice"):
         read_weights(tmp_path / "w.pth")
 
 
 def test_a_file_without_a_state_dict_says_what_it_holds(tmp_path):
     write_pth(tmp_path / "w.pth", {"mean": np.zeros(3, np.float32)})
-    with pytest.raises(UserError, match="holds no state dict but mean: wanted tensors by key"):
+    with pytest.raises(UserError, match="does not contain a state dict, but mean: expected tensors by key"):
         read_weights(tmp_path / "w.pth")
 
 
@@ -72,11 +72,11 @@ def test_a_truncated_safetensors_file_is_one_message(tmp_path, length):
     save_file(TENSORS, tmp_path / "w.safetensors")
     content = (tmp_path / "w.safetensors").read_bytes()
     (tmp_path / "w.safetensors").write_bytes(content[:length])
-    with pytest.raises(UserError, match="no whole safetensors file"):
+    with pytest.raises(UserError, match="not an intact safetensors file"):
         read_weights(tmp_path / "w.safetensors")
 
 
 def test_an_unknown_suffix_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(UsageError, match=r"wanted a name that ends in \.safetensors, \.pth or \.pt"):
+    with pytest.raises(UsageError, match=r"expected a name that ends in \.safetensors, \.pth or \.pt"):
         write_weights(tmp_path / "w.onnx", TENSORS)
     assert list(tmp_path.iterdir()) == []

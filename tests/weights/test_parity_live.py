@@ -62,10 +62,10 @@ def errors(request) -> dict[str, float]:
     size = 32 if request.param == CIFAR else 64
     images, labels = draw.draw_batches(draw.Case(request.param, size, batch_size=4))
     steps = draw.STEPS if request.param in FIVE_STEPS else 1
-    wanted = record(reference, images[:steps], labels[:steps])
+    expected = record(reference, images[:steps], labels[:steps])
     got = replay(ours, images[:steps], labels[:steps])
-    assert got.keys() == wanted.keys()
-    return draw.errors(*({key: draw.condense(key, tensor) for key, tensor in side.items()} for side in (got, wanted)))
+    assert got.keys() == expected.keys()
+    return draw.errors(*({key: draw.condense(key, tensor) for key, tensor in side.items()} for side in (got, expected)))
 
 
 def largest(errors: dict[str, float], prefix: str) -> float:
@@ -92,16 +92,16 @@ def test_weights_and_running_statistics_match_after_training(errors):
 @pytest.mark.parametrize("name", MEMBERS)
 def test_the_number_of_parameters_is_torchvisions(name):
     with torch.device("meta"):
-        wanted = sum(parameter.numel() for parameter in torch_model(name, 1000).parameters())
+        expected = sum(parameter.numel() for parameter in torch_model(name, 1000).parameters())
     params = nnx.to_flat_state(nnx.state(nnx.eval_shape(lambda: our_model(name, 1000)), nnx.Param))
-    assert sum(variable.size for _, variable in params) == wanted
+    assert sum(variable.size for _, variable in params) == expected
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
 def test_weights_are_drawn_with_torchvisions_scales(name):
     torch.manual_seed(0)
-    ours, wanted = to_torchvision(our_model(name)), torch_model(name).state_dict()
-    for key, tensor in wanted.items():
+    ours, expected = to_torchvision(our_model(name)), torch_model(name).state_dict()
+    for key, tensor in expected.items():
         tensor = tensor.numpy()
         sampling_error = tensor.std() / np.sqrt(tensor.size)  # of the difference of two standard deviations
         assert abs(ours[key].std() - tensor.std()) <= 5 * sampling_error, key
@@ -141,5 +141,5 @@ def test_the_published_resnet18_gives_torchvisions_logits():
     load_torchvision(ours, reference.state_dict())
     images = np.random.default_rng(0).normal(size=(2, 224, 224, 3)).astype(np.float32)
     with torch.no_grad():
-        wanted = reference(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
-    assert np.abs(ours(jnp.asarray(images)) - wanted).max() < 1e-4 * np.abs(wanted).max()
+        expected = reference(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
+    assert np.abs(ours(jnp.asarray(images)) - expected).max() < 1e-4 * np.abs(expected).max()

@@ -119,7 +119,7 @@ def test_the_tensors_in_a_written_file_begin_at_multiples_of_64_bytes(tmp_path):
 
 
 def test_a_type_that_torch_has_not_is_not_written(tmp_path):
-    with pytest.raises(UserError, match="got >f4, wanted one of"):
+    with pytest.raises(UserError, match="got >f4, expected one of"):
         write_pth(tmp_path / "file.pth", {"a": FLOATS.astype(">f4")})
     assert list(tmp_path.iterdir()) == []
 
@@ -135,7 +135,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
 def test_torchs_own_file_is_read(name):
     got = read_pth(GOLDEN / f"{name}.pth")
     base = np.arange(24, dtype=np.float32).reshape(4, 6)
-    wanted = {
+    expected = {
         "weight": np.ones(2, np.float32),
         "bias": np.zeros(2, np.float32),
         "running_mean": np.zeros(2, np.float32),
@@ -149,8 +149,8 @@ def test_torchs_own_file_is_read(name):
         "uint16": np.array([65535], np.uint16),
     }
     state_dict, stored = got.pop("state_dict"), got.pop("storage")
-    assert list(state_dict) == list(wanted)
-    for key, value in wanted.items():
+    assert list(state_dict) == list(expected)
+    for key, value in expected.items():
         assert state_dict[key].dtype == value.dtype
         assert np.array_equal(state_dict[key], value)
     assert np.array_equal(stored, base.ravel())
@@ -209,7 +209,7 @@ HARMLESS_LOOKING = (
 
 @pytest.mark.parametrize("name", HARMLESS_LOOKING)
 def test_whatever_is_not_a_tensor_or_container_is_refused_by_name(name, read):
-    with pytest.raises(UserError, match=f"holds {name}, which is code: wanted .*; save the network's state_dict"):
+    with pytest.raises(UserError, match=f"holds {name}, which is code: expected .*; save the network's state_dict"):
         read(named(name))
 
 
@@ -383,7 +383,7 @@ def test_entries_that_hold_one_another_are_read_up_to_the_size_of_the_file(count
     if count == 1:
         assert len(read_bytes(file.getvalue())[0]) == 10_000
     else:
-        with pytest.raises(UserError, match="more than is left of the file"):
+        with pytest.raises(UserError, match="more than the rest of the file"):
             read_bytes(file.getvalue())
 
 
@@ -394,7 +394,7 @@ def test_the_tar_format_is_refused_by_name(read_bytes):
 
 @pytest.mark.parametrize("data", [b"", b"text\n", b"\x80\x02}.", b"PK", bytes(1000), pickle.dumps({"a": 1})])
 def test_a_file_of_something_else_is_refused(data, read_bytes):
-    with pytest.raises(UserError, match=r"wanted|fetch or save"):
+    with pytest.raises(UserError, match=r"expected|download or save"):
         read_bytes(data)
 
 
@@ -402,7 +402,7 @@ def test_a_file_of_something_else_is_refused(data, read_bytes):
     "keys, count", [((), 4), (("0", "0"), 4), (("1",), 4), ((["0"],), 4), (("0",), 5), (("0",), -1)]
 )
 def test_a_legacy_file_must_hold_the_storages_of_its_tensors(keys, count, read_bytes):
-    with pytest.raises(UserError, match="fetch or save"):
+    with pytest.raises(UserError, match="download or save"):
         read_bytes(legacy(tensor(), keys, count))
 
 
@@ -410,7 +410,7 @@ def test_a_legacy_file_must_hold_the_storages_of_its_tensors(keys, count, read_b
 def test_what_cannot_be_opened_is_a_wish_for_another_path(make, tmp_path):
     if make == "folder":
         (tmp_path / "file.pth").mkdir()
-    with pytest.raises(UserError, match="can't be read"):
+    with pytest.raises(UserError, match="can't read"):
         read_pth(tmp_path / "file.pth")
 
 
@@ -591,7 +591,7 @@ def outcomes(count: int, seed: int, path: Path) -> dict[str, int]:
             read_pth(path)
             counts["read"] += 1
         except UserError as error:
-            assert str(error).startswith(str(path)) and len(str(error)) < 600
+            assert str(path) in str(error) and len(str(error)) < 600
             counts["refused"] += 1
     return counts
 

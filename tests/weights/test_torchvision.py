@@ -24,8 +24,8 @@ def test_the_state_dict_of_a_network_has_torchvisions_keys_and_counters():
 
 def test_a_kernel_is_transposed_and_nothing_else():
     model = tiny()
-    wanted = np.asarray(model.conv1.kernel[...]).transpose(3, 2, 0, 1)
-    np.testing.assert_array_equal(to_torchvision(model)["conv1.weight"], wanted)
+    expected = np.asarray(model.conv1.kernel[...]).transpose(3, 2, 0, 1)
+    np.testing.assert_array_equal(to_torchvision(model)["conv1.weight"], expected)
 
 
 def test_a_round_trip_returns_every_bit():
@@ -44,7 +44,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_every_kind_of_fault():
     tensors["layer9.weight"] = np.zeros(1)
     with pytest.raises(Misfit, match=r"1 missing \(bn1\.bias\).*1 unexpected \(layer9\.weight\)") as caught:
         assign(tiny(), tensors)
-    assert "fc.weight: got (7, 32), wanted (5, 32)" in str(caught.value)
+    assert "fc.weight: got (7, 32), expected (5, 32)" in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -91,8 +91,8 @@ def test_half_precision_weights_become_float32():
 
 
 def test_the_shapes_are_known_without_weights():
-    wanted = {key: tensor.shape for key, tensor in to_torchvision(tiny()).items() if "num_batches" not in key}
-    assert torchvision_shapes(nnx.eval_shape(tiny)) == wanted
+    expected = {key: tensor.shape for key, tensor in to_torchvision(tiny()).items() if "num_batches" not in key}
+    assert torchvision_shapes(nnx.eval_shape(tiny)) == expected
 
 
 def test_a_nested_dictionary_of_a_state_gives_the_same_tensors():
