@@ -51,9 +51,9 @@ def test_a_page_runs_and_prints_what_it_shows(page, environment, tmp_path):
         [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    (text, numbers), (wanted_text, wanted_numbers) = split_numbers(run.stdout), split_numbers(expected)
-    assert text == wanted_text  # words and whole numbers are exact,
-    assert numbers == pytest.approx(wanted_numbers, abs=0.05)  # decimals depend on the processor
+    (text, numbers), (expected_text, expected_numbers) = split_numbers(run.stdout), split_numbers(expected)
+    assert text == expected_text  # words and whole numbers are exact,
+    assert numbers == pytest.approx(expected_numbers, abs=0.05)  # decimals depend on the processor
 
 
 def test_the_functions_on_the_way_of_the_images_exist():
