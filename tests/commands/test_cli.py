@@ -225,7 +225,8 @@ def test_fine_tuning_trains_the_classifier_alone_at_a_layer_factor_of_zero(run, 
     assert all(np.array_equal(got[key], expected[key]) for key in got if not key.startswith("fc."))
 
 
-def test_fine_tuning_normalises_as_the_pretraining_did(run, photographs, tmp_path):
+@pytest.mark.slow  # a training more
+def test_fine_tuning_normalizes_as_the_pretraining_did(run, photographs, tmp_path):
     loop.train(
         finetuning(run[0], photographs, layer_factor=0.5), tmp_path / "tuned", console=Console(file=io.StringIO())
     )

@@ -90,11 +90,13 @@ def test_several_devices_give_the_statistics_of_one(reference):
     assert largest_relative_error(state.batch_stats, reference[0].batch_stats) < 1e-5
 
 
+@pytest.mark.slow  # compiles two more steps
 def test_ghost_groups_do_not_depend_on_the_devices():
     one, four = run(norm="ghost"), run(norm="ghost", devices=4)
     assert largest_relative_error(four[0].params, one[0].params) < 1e-5
 
 
+@pytest.mark.slow  # compiles a loop
 def test_eight_steps_in_one_call_equal_eight_calls(reference):
     state, _ = run(per_call=8)
     error = largest_relative_error(state.params, reference[0].params)
@@ -131,6 +133,7 @@ def test_averages_follow_their_recurrence():
     assert largest_relative_error(state.evaluated, expected) < 1e-5
 
 
+@pytest.mark.slow  # compiles another step
 def test_evaluation_uses_the_averages_only_where_they_are_kept(reference):
     averaged, _ = run(ema_decay=0.9)
     assert reference[0].evaluated[0] is reference[0].params
@@ -152,7 +155,8 @@ def test_flip_tta_is_the_mean_over_the_image_and_its_mirror():
     np.testing.assert_allclose(logits_of(IMAGES, "flip"), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_full_tta_gives_half_the_weight_to_the_centre_and_a_quarter_to_each_diagonal_shift():
+@pytest.mark.slow  # compiles two more evaluations
+def test_full_tta_gives_half_the_weight_to_the_center_and_a_quarter_to_each_diagonal_shift():
     terms = ((0.5, 0), (0.25, -1), (0.25, 1))
     expected = sum(weight * logits_of(shift(IMAGES, by), "flip") for weight, by in terms)
     np.testing.assert_allclose(logits_of(IMAGES, "full"), expected, rtol=1e-4, atol=1e-6)

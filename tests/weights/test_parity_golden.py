@@ -15,7 +15,7 @@ MEMBERS = {"resnet18": resnet_jax.ResNet18, "resnet50": resnet_jax.ResNet50}
 
 
 def marked(case: draw.Case):
-    return pytest.param(case, marks=pytest.mark.slow if case.name == "resnet50" else (), id=str(case))
+    return pytest.param(case, marks=() if str(case) == "resnet18_64" else pytest.mark.slow, id=str(case))
 
 
 @pytest.fixture(scope="module", params=map(marked, draw.CASES))
