@@ -77,7 +77,7 @@ def assign(
         arrays = {key: array for key, array in arrays.items() if not is_head(key, model.head)}
         expected = {key: shape for key, shape in expected.items() if not is_head(key, model.head)}
     _check({key: array.shape for key, array in arrays.items()}, expected)
-    if broken := [key for key in expected if not np.isfinite(np.asarray(arrays[key], np.float32)).all()]:
+    if broken := [key for key in expected if not np.isfinite(arrays[key]).all()]:
         raise Misfit(f"the weights have NaN or infinity in {len(broken)} tensors ({_first(broken)})")
     for key in expected:
         variable = variables[key]
