@@ -1,4 +1,4 @@
-"""Weights files (.pth, .safetensors) to and from arrays by key, found inside what trainers put around them."""
+"""Read and write weights files (.pth, .safetensors), also where a trainer has wrapped the state dict."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class Weights(NamedTuple):
     tensors: dict[str, np.ndarray]
     """Arrays by key, as stored: torchvision's layouts and types."""
     notes: tuple[str, ...]
-    """What was removed around them, a sentence each."""
+    """What was removed around the tensors, one phrase each."""
 
 
 def read_weights(path: Path) -> Weights:
@@ -44,7 +44,7 @@ def write_weights(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
     Raises:
         UsageError: the path has another suffix.
-        OSError: it can't be written; no file is left then.
+        OSError: the file can't be written; no partial file remains.
     """
     if path.suffix in (".pth", ".pt"):
         write_pth(path, tensors)
@@ -62,7 +62,7 @@ def write_weights(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Tell by the content: 8 bytes of length, then JSON."""
+    """Detect the format by the content: 8 bytes of length, then JSON."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
 

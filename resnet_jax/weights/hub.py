@@ -1,4 +1,4 @@
-"""Published weights by name, from the Hugging Face hub: cached, and verified by the hub's SHA-256."""
+"""Download published weights from the Hugging Face hub by name, cached and verified by the hub's SHA-256."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ TORCHVISION_TAGS = {"IMAGENET1K_V1": "tv_in1k", "IMAGENET1K_V2": "tv2_in1k"}
 
 
 def is_name(source: str) -> bool:
-    """Tell a hub name, `owner/repository`, from a path, which has an existing folder or a weights file's suffix."""
+    """Return whether this is a hub name, `owner/repository`: not in an existing folder, without a weights suffix."""
     path = Path(source)
     is_path = path.exists() or path.parent.exists() or path.suffix in SUFFIXES
     return re.fullmatch(r"[\w-]+/[\w.-]+", source) is not None and not is_path
@@ -39,7 +39,7 @@ def fetch(name: str, file: str = FILE) -> Path:
     """Return the path of a file of a published model, after downloading it on first use.
 
     Raises:
-        UserError: it can't be downloaded (no connection, no such model, no disk space), or is not the published file.
+        UserError: the file can't be downloaded (no connection, no such model, no disk space), or has another SHA-256.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.constants import HF_HUB_CACHE

@@ -1,7 +1,7 @@
-"""Interprets the pickles in files of `torch.save` without unpickling them.
+"""Read the pickles in files of `torch.save` without unpickling them.
 
-Unpickling runs any code that a pickle names. This interpreter knows only the opcodes that containers, numbers and
-tensors need, and looks names up in a table.
+Unpickling runs any code that a pickle names. This interpreter supports only the opcodes that containers, numbers and
+tensors need, and looks up names in a table.
 """
 
 import io
@@ -49,11 +49,11 @@ class Refused(Exception):
 
 
 class _Name(str):
-    """A global that the pickle names; it remains a name."""
+    """The name of a global in the pickle, which is never imported."""
 
 
 class Storages:
-    """The memory of the tensors, by key; in total no larger than the file."""
+    """Memory of the tensors by key, in total at most the size of the file."""
 
     def __init__(self, room: int, byteorder: str, fill: Callable[[str, np.ndarray], object]):
         if byteorder not in ("little", "big"):
@@ -62,7 +62,7 @@ class Storages:
         self.data: dict[str, np.ndarray] = {}
 
     def load(self, tag: Any, kind: Any, key: Any, _device: Any, count: Any, view: Any = None) -> np.ndarray:
-        """Return what a persistent id stands for; `view` is a part of it, in files before PyTorch 1.0."""
+        """Return the storage of a persistent id, or the part that `view` selects (in files from before PyTorch 1.0)."""
         if _typed(tag, str) != "storage":
             raise ValueError(f"a reference to a {tag:.40}")
         if _typed(kind, str) == _UNTYPED and self.byteorder != sys.byteorder:
@@ -145,7 +145,7 @@ def _set(items: Any) -> set:
 
 
 def _key(value: Any) -> Any:
-    """Return a key that hashes fast: deep tuples overflow C's stack, and large integers can be made to collide."""
+    """Return a key that is safe to hash: deep tuples overflow C's stack, and large integers can be made to collide."""
     if isinstance(value, int) and abs(value) >> 64:
         raise ValueError("a key of over 64 bits")
     return _typed(value, str | bytes | int | float | None)
@@ -181,13 +181,13 @@ def _named(module: Any, name: Any) -> _Name:
 
 
 def interpret(stream: io.BytesIO, storages: Storages) -> Any:
-    """Return the content of one pickle, of protocol 2 to 5, and leave the stream after it.
+    """Return the content of one pickle (protocol 2 to 5), and leave the stream after its end.
 
-    Cycles are refused: nothing is added to a container after something has referred to it.
+    Cycles are refused: a container can't grow once something has referred to it.
 
     Raises:
-        Refused: it names code, or contains too much.
-        Exception: of any kind, if the pickle is damaged.
+        Refused: the pickle names code, or contains too much.
+        Exception: the pickle is damaged; the exception can be of any type.
     """
     stack: list[Any] = []
     marked: list[list[Any]] = []

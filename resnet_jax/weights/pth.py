@@ -1,4 +1,4 @@
-"""Files of `torch.save`, a pickle and the bytes of the tensors, read and written without torch."""
+"""Read and write files of `torch.save` (a pickle and the bytes of the tensors) without torch."""
 
 import io
 import math
@@ -21,15 +21,15 @@ _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 def read_pth(path: Path) -> Any:
-    """Return what `torch.save` has written, in the zip format (since PyTorch 1.6) or the one before.
+    """Return what `torch.save` wrote, in the zip format (since PyTorch 1.6) or the legacy format.
 
     Returns:
         Nested dictionaries, lists, tuples, sets and scalars; tensors, parameters and storages as arrays, which share
         memory where they did in torch; dtypes and devices as strings, such as "torch.float32".
 
     Raises:
-        UserError: it can't be read, is damaged, or contains anything else, which is not executed. Reading it takes at
-            most the size of the file and 100 MB of memory.
+        UserError: the file can't be read, is damaged, or contains anything else, which is not executed. Reading takes
+            at most the size of the file plus 100 MB of memory.
     """
     try:
         with _Bounded(io.FileIO(path)) as file:
@@ -55,8 +55,8 @@ def write_pth(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a state dict that `torch.load` reads, also with `weights_only=True` and `mmap=True`.
 
     Raises:
-        UserError: torch has no such data type.
-        OSError: it can't be written; no file is left then.
+        UserError: torch does not have the data type.
+        OSError: the file can't be written; no partial file remains.
     """
     for key, array in tensors.items():
         if array.dtype not in STORAGE_NAMES:

@@ -1,4 +1,4 @@
-"""Torchvision's checkpoint keys and layouts to and from the modules of this package, without torch.
+"""Convert between torchvision's state dicts and the modules of this package, without torch.
 
 The modules have torchvision's attribute names, so a key is the path of the module and of the variable, joined by dots:
 `layer2[0].downsample[1].var` is `layer2.0.downsample.1.running_var`. Kernels are only transposed: a round trip
@@ -64,10 +64,10 @@ def assign(
     Args:
         model: a network of this package; it may be abstract (`nnx.eval_shape`), which saves drawing weights.
         tensors: arrays, or torch tensors on the CPU, by key; `num_batches_tracked` may be missing.
-        head: "fresh" keeps the model's own classifier, whatever the tensors hold for it.
+        head: "fresh" keeps the model's own classifier and ignores the tensors for it.
 
     Raises:
-        Misfit: keys are missing or unexpected, a shape differs, or a value is not finite; `model` is unchanged then.
+        Misfit: keys are missing or unexpected, a shape differs, or a value is not finite; `model` is then unchanged.
     """
     variables = {_key(path): variable for path, variable in _variables(model).items()}
     expected = torchvision_shapes(model)

@@ -1,4 +1,4 @@
-"""Grad-CAM: its definition, and its pictures."""
+"""Grad-CAM: its definition and its overlays."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from resnet_jax.classifier.gradcam import draw_overlay, grad_cam, write_overlay
 from resnet_jax.errors import UserError
 
 
-def test_the_heat_is_that_of_the_definition_by_gradients():
+def test_the_heat_map_equals_the_definition_by_gradients():
     rng = np.random.default_rng(0)
     maps, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((3, 7, 5, 8), (8, 4)))
     classes = jnp.array([2, 0, 3])
@@ -22,7 +22,7 @@ def test_the_heat_is_that_of_the_definition_by_gradients():
     np.testing.assert_allclose(grad_cam(maps, kernel, classes), expected, rtol=1e-4, atol=1e-7)
 
 
-def test_an_overlay_is_the_image_where_there_is_no_heat_and_hottest_where_it_is_highest():
+def test_an_overlay_changes_the_image_most_where_the_heat_is_highest():
     image, heat = np.full((224, 224, 3), 90, np.uint8), np.zeros((7, 7), np.float32)
     heat[0, 6] = 3.0
     drawn = draw_overlay(image, heat)
@@ -31,7 +31,7 @@ def test_an_overlay_is_the_image_where_there_is_no_heat_and_hottest_where_it_is_
     assert difference[:16, -16:].min() == difference.max() > 100
 
 
-def test_no_heat_at_all_leaves_the_image():
+def test_an_image_without_heat_is_unchanged():
     image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
     np.testing.assert_array_equal(draw_overlay(image, np.zeros((7, 7), np.float32)), image)
 

@@ -1,4 +1,4 @@
-"""The predictor: compiled once, for a few batch sizes."""
+"""The predictor is compiled once for each of a few batch sizes."""
 
 import jax
 import numpy as np
@@ -38,7 +38,7 @@ def test_probabilities_sum_to_one(predictor):
     np.testing.assert_allclose(predictor(IMAGES[:4]).probabilities.sum(1), 1, rtol=1e-6)
 
 
-def test_a_prediction_does_not_depend_on_what_is_beside_it(predictor):
+def test_a_prediction_does_not_depend_on_the_rest_of_the_batch(predictor):
     together = predictor(IMAGES[:4]).logits
     alone = np.concatenate([predictor(IMAGES[index : index + 1]).logits for index in range(4)])
     np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)
@@ -53,7 +53,7 @@ def test_a_smaller_batch_uses_a_program_that_is_compiled_already(classifier):
     assert predictor._forward._cache_size() == compiled == 1
 
 
-def test_a_heat_map_comes_only_if_it_is_asked_for(classifier, predictor):
+def test_heat_maps_are_computed_only_on_request(classifier, predictor):
     heat = predictor(IMAGES[:2]).heat
     assert heat is not None and heat.shape[0] == 2
     assert Predictor(classifier, batch_size=4)(IMAGES[:2]).heat is None

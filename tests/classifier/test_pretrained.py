@@ -37,7 +37,7 @@ def tiny() -> resnet_jax.ResNet:
 
 @pytest.mark.parametrize("arch", REGISTRY)
 @pytest.mark.parametrize(("stem", "num_classes"), [("imagenet", 1000), ("cifar", 10)])
-def test_each_member_is_found_by_its_shapes(arch, stem, num_classes):
+def test_each_network_is_identified_by_its_shapes(arch, stem, num_classes):
     network = Network(arch, num_classes, stem, width=64)
     shapes = torchvision_shapes(network.abstract())
     assert identify({key: np.broadcast_to(0, shape) for key, shape in shapes.items()}) == network
@@ -50,7 +50,7 @@ def test_a_network_with_other_layers_is_refused_with_the_nearest(tiny):
         identify(tensors)
 
 
-def test_weights_of_no_resnet_are_told_from_a_resnets():
+def test_weights_of_another_family_are_refused_with_their_keys():
     with pytest.raises(UserError, match=r"torchvision's keys: .* got features\.0\.weight"):
         identify({"features.0.weight": np.zeros((64, 3, 11, 11), np.float32)})
 
@@ -65,7 +65,7 @@ def test_a_head_of_another_size_is_an_error_with_both_shapes_and_the_choices(tin
         resnet_jax.load_torchvision(Network("resnet18", 7, "cifar", 4).build(), to_torchvision(tiny))
 
 
-def test_loading_says_what_was_taken_off(tiny, tmp_path):
+def test_loading_reports_removed_prefixes(tiny, tmp_path):
     write_weights(tmp_path / "w.pth", {f"module.{key}": tensor for key, tensor in to_torchvision(tiny).items()})
     model = TINY.abstract()
     assert resnet_jax.load_torchvision(model, tmp_path / "w.pth") == ('removed the prefix "module."',)
@@ -108,7 +108,7 @@ def test_class_names_that_do_not_fit_are_refused_before_anything_is_written(tiny
     assert not (tmp_path / "saved").exists()
 
 
-def test_a_folder_as_timm_writes_it_is_read(tiny, tmp_path):
+def test_a_folder_written_by_timm_is_read(tiny, tmp_path):
     settings = {"input_size": [3, 160, 160], "crop_pct": 0.95, "mean": [0.5] * 3, "std": [0.5] * 3}
     config = {"architecture": "resnet18", "num_classes": 5, "pretrained_cfg": settings}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -129,14 +129,14 @@ def test_a_folder_as_timm_writes_it_is_read(tiny, tmp_path):
 def test_images_are_evaluated_at_the_test_size_and_with_the_interpolation_of_the_weights(
     settings, size, resize, interpolation
 ):
-    """The first is torchvision's ResNet50_Weights.IMAGENET1K_V2 as timm publishes it; torchvision has 224 of 232."""
+    """The first case is ResNet50_Weights.IMAGENET1K_V2 as timm publishes it; torchvision crops 224 from 232 pixels."""
     common = {"input_size": [3, 176, 176], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     expected = Preprocessing(image_size=size, resize=resize, interpolation=interpolation)
     assert from_timm(common | settings) == expected
 
 
 @pytest.mark.parametrize("settings", [{"crop_mode": "border"}, {"interpolation": "random"}])
-def test_a_preprocessing_that_is_not_known_here_is_refused_by_name(tiny, tmp_path, settings):
+def test_an_unsupported_preprocessing_is_refused_by_name(tiny, tmp_path, settings):
     common = {"input_size": [3, 8, 8], "mean": [0.5] * 3, "std": [0.5] * 3}
     (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": common | settings}))
     write_weights(tmp_path / "model.safetensors", to_torchvision(tiny))
@@ -157,7 +157,7 @@ def test_the_heads_of_the_registry_are_those_of_the_networks():
     }
 
 
-def test_a_config_that_is_damaged_is_one_message(tiny, tmp_path):
+def test_a_damaged_config_is_a_user_error(tiny, tmp_path):
     resnet_jax.save_pretrained(tiny, tmp_path)
     (tmp_path / "config.json").write_text('{"pretrained_cfg": {}}')
     with pytest.raises(UserError, match=r"config\.json"):
@@ -171,18 +171,18 @@ def test_a_thousand_classes_have_imagenets_names(tmp_path):
     assert len(set(names)) == 1000 and (names[0], names[1], names[999]) == ("tench", "goldfish", "toilet tissue")
 
 
-def test_a_wrong_architecture_is_told_from_the_right_one(tiny, tmp_path):
+def test_a_wrong_architecture_is_refused_with_the_right_one(tiny, tmp_path):
     write_weights(tmp_path / "w.pth", to_torchvision(tiny))
     with pytest.raises(UserError, match=r"w\.pth is a resnet18.* resnet50.*--arch"):
         load_classifier(tmp_path / "w.pth", arch="resnet50")
 
 
-def test_a_folder_of_something_else_says_what_is_wanted(tmp_path):
+def test_any_other_folder_is_refused_with_what_is_expected(tmp_path):
     with pytest.raises(UserError, match=r"run folder \(with checkpoints/\), a folder"):
         load_classifier(tmp_path)
 
 
-def test_an_abstract_network_is_filled_without_drawing_weights(tiny):
+def test_an_abstract_network_is_loaded_without_drawing_weights(tiny):
     model = TINY.abstract()
     resnet_jax.load_torchvision(model, to_torchvision(tiny))
     np.testing.assert_array_equal(logits(model), logits(tiny))

@@ -24,7 +24,7 @@ torchvision = pytest.importorskip("torchvision")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """torchvision's ResNet-18 after two epochs on the digits at 64x64, its file, and the test images."""
+    """Return torchvision's ResNet-18 after two epochs on the digits at 64x64, its file, and the test images."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))

@@ -1,4 +1,4 @@
-"""The command `resnet-jax` on a real training run: evaluate, convert, fine-tune, and what people get wrong."""
+"""The command `resnet-jax` on a real training run: evaluate, convert, fine-tune, and common mistakes."""
 
 import io
 import json
@@ -33,7 +33,7 @@ from resnet_jax.weights.torchvision import to_torchvision
 
 @pytest.fixture(scope="module", autouse=True)
 def settled(tmp_path_factory):
-    """One device, a cache folder and a data folder for the whole file."""
+    """Set one device, a cache folder and a data folder for the whole file."""
     assert jax.device_count() == 8  # starts JAX, after which a command leaves the number of devices alone
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "make_mesh", lambda batch_size: make_mesh(batch_size, jax.devices()[:1]))
@@ -53,14 +53,14 @@ CONFIG = Config(
 
 @pytest.fixture(scope="module")
 def run(settled, tmp_path_factory):
-    """The folder of a run with averaged weights, and its summary."""
+    """Return the folder of a run with averaged weights, and its summary."""
     workdir = tmp_path_factory.mktemp("runs") / "digits"
     return workdir, loop.train(CONFIG, workdir, console=Console(file=io.StringIO()))
 
 
 @pytest.fixture
 def figures(capsys):
-    """The JSON that `evaluate` prints."""
+    """Return a function that returns the JSON of `evaluate`."""
 
     def printed(model: Path, **options) -> dict:
         capsys.readouterr()
@@ -118,7 +118,7 @@ def test_a_chain_of_conversions_returns_every_bit_and_type(run, tmp_path):
     assert all(returned[k].dtype == v.dtype and returned[k].tobytes() == v.tobytes() for k, v in tensors.items())
 
 
-def test_convert_says_what_it_took_off(run, tmp_path, capsys):
+def test_convert_reports_removed_prefixes(run, tmp_path, capsys):
     tensors = to_torchvision(load_classifier(run[0]).model)
     write_weights(tmp_path / "a.pth", {f"module.{key}": tensor for key, tensor in tensors.items()})
     convert(str(tmp_path / "a.pth"), tmp_path / "b.pth", report=True)
@@ -126,7 +126,7 @@ def test_convert_says_what_it_took_off(run, tmp_path, capsys):
     assert 'removed the prefix "module."' in out and "layer4.1.bn2.num_batches_tracked" in out and "(0.2 MB)" in out
 
 
-def test_the_layers_end_in_the_logits(run):
+def test_the_last_layer_output_is_the_logits(run):
     model = load_classifier(run[0]).model
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
     *_, (name, logits) = layer_outputs(model, images)
@@ -174,7 +174,7 @@ def test_classes_are_matched_by_name_and_other_images_are_resized_as_predict_doe
     assert sum(counts) == len(right)
 
 
-def test_names_never_bring_control_characters_to_a_terminal_or_a_csv_file(run, tmp_path, capsys):
+def test_names_send_no_control_characters_to_a_terminal_or_a_csv_file(run, tmp_path, capsys):
     path = tmp_path / "a\x1b[31m\n\u202ered.png"
     Image.new("L", (8, 8), 9).save(path, "png")
     for options in ({}, {"csv": True}):
@@ -187,7 +187,7 @@ def test_names_never_bring_control_characters_to_a_terminal_or_a_csv_file(run, t
     assert line.isascii() and "\x1b" not in line and json.loads(line)["path"] == str(path)
 
 
-def test_a_file_needs_to_be_told_the_images(run, tmp_path):
+def test_evaluating_a_weights_file_needs_the_name_of_a_data_set(run, tmp_path):
     convert(str(run[0]), tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"--data\.name: got nothing"):
         evaluate(str(tmp_path / "w.pth"))
@@ -195,7 +195,7 @@ def test_a_file_needs_to_be_told_the_images(run, tmp_path):
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Two classes that colour alone tells apart."""
+    """Return a folder of two classes that differ only in color."""
     folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
     for name, channel in (("red", 0), ("blue", 2)):
         (folder / name).mkdir()
@@ -225,8 +225,8 @@ def test_fine_tuning_trains_the_classifier_alone_at_a_layer_factor_of_zero(run, 
     assert all(np.array_equal(got[key], expected[key]) for key in got if not key.startswith("fc."))
 
 
-@pytest.mark.slow  # a training more
-def test_fine_tuning_normalizes_as_the_pretraining_did(run, photographs, tmp_path):
+@pytest.mark.slow  # one more training run
+def test_fine_tuning_normalizes_like_the_pretraining(run, photographs, tmp_path):
     loop.train(
         finetuning(run[0], photographs, layer_factor=0.5), tmp_path / "tuned", console=Console(file=io.StringIO())
     )

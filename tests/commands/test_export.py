@@ -1,4 +1,4 @@
-"""Exported networks give the same logits elsewhere, and take the place of nothing where they don't."""
+"""Exported networks give the same logits in other runtimes, or replace no file."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ SIZES = {"cifar": 32, "imagenet": 64}  # by stem: in both, the last maps are sma
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Holds a trained network, as `save_pretrained` writes it, for each stem."""
+    """Return a folder with a network written by `save_pretrained` for each stem."""
     folder = tmp_path_factory.mktemp("networks")
     for stem, size in SIZES.items():
         preprocessing = Preprocessing((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), image_size=size, resize=size + 8)
@@ -44,7 +44,7 @@ def drawn(stem, **changes):
 
 @pytest.fixture(scope="module", params=["cifar", pytest.param("imagenet", marks=pytest.mark.slow)])
 def stablehlo(folder, request) -> tuple[Path, Path]:
-    """A network, and what it was exported to."""
+    """Return the folder of a network and the file it was exported to."""
     path = folder / f"{request.param}.stablehlo"
     export(str(folder / request.param), format="stablehlo", out=path)
     return folder / request.param, path
@@ -58,7 +58,7 @@ def onnxruntime():
 
 @pytest.fixture(scope="module", params=SIZES)
 def onnx(folder, request, onnxruntime):
-    """A network, and the session of the file that it was exported to, with axes as PyTorch has them."""
+    """Return the folder of a network and a session of its exported file, with images in NCHW."""
     path = folder / f"{request.param}.onnx"
     export(str(folder / request.param), format="onnx", out=path, layout="NCHW", with_preprocessing=True)
     return folder / request.param, onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -69,13 +69,13 @@ def draw_images(size: int, count: int = 5) -> np.ndarray:
 
 
 def logits(network: Path, images: np.ndarray) -> np.ndarray:
-    """Of uint8 images, by the network itself."""
+    """Return the logits of the network itself for uint8 images."""
     classifier = load_classifier(network)
     mean, std = (np.float32(each) for each in ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)))
     return np.asarray(jax.jit(lambda it: classifier.model(it))((np.float32(images) / 255 - mean) / std))
 
 
-def test_stablehlo_gives_the_network_s_logits_for_any_number_of_images(stablehlo):
+def test_stablehlo_gives_the_networks_logits_for_any_number_of_images(stablehlo):
     network, path = stablehlo
     images = draw_images(SIZES[network.name])
     normalized = (np.float32(images) / 255 - np.float32((0.4, 0.5, 0.6))) / np.float32((0.2, 0.25, 0.3))
@@ -87,7 +87,7 @@ def test_one_stablehlo_file_is_for_cpu_cuda_and_tpu(stablehlo):
     assert jax.export.deserialize(bytearray(stablehlo[1].read_bytes())).platforms == ("cpu", "cuda", "tpu")
 
 
-def test_the_description_beside_stablehlo_says_what_goes_in_and_comes_out(stablehlo):
+def test_the_description_beside_stablehlo_names_inputs_and_outputs(stablehlo):
     network, path = stablehlo
     size, description = SIZES[network.name], json.loads(path.with_name(f"{path.name}.json").read_text())
     assert description["images"] == {"shape": ["batch", size, size, 3], "dtype": "float32", "layout": "NHWC"}
@@ -104,14 +104,14 @@ def test_the_process_that_checks_stablehlo_has_no_access_to_the_package():
     assert "ModuleNotFoundError: import of resnet_jax halted" in process.stderr
 
 
-def test_a_fixed_batch_and_image_size_are_the_shape_that_is_taken(folder, tmp_path):
+def test_a_fixed_batch_and_image_size_fix_the_input_shape(folder, tmp_path):
     path = tmp_path / "fixed.stablehlo"
     export(str(folder / "cifar"), format="stablehlo", out=path, batch_size=2, image_size=24, layout="NCHW")
     (images,) = jax.export.deserialize(bytearray(path.read_bytes())).in_avals
     assert images.shape == (2, 3, 24, 24)
 
 
-def test_onnx_gives_the_network_s_logits_for_any_number_of_uint8_images(onnx):
+def test_onnx_gives_the_networks_logits_for_any_number_of_uint8_images(onnx):
     network, session = onnx
     images = draw_images(SIZES[network.name])
     (got,) = session.run(["logits"], {"images": images.transpose(0, 3, 1, 2)})
@@ -124,7 +124,7 @@ def test_onnx_names_its_input_and_output(onnx):
     assert (scores.name, scores.type, scores.shape) == ("logits", "tensor(float)", ["batch", 3])
 
 
-def test_onnx_carries_class_names_and_preprocessing_in_its_metadata(onnx):
+def test_onnx_metadata_has_class_names_and_preprocessing(onnx):
     metadata = {key: json.loads(it) for key, it in onnx[1].get_modelmeta().custom_metadata_map.items()}
     assert metadata["class_names"] == list(CLASSES)
     assert metadata["preprocessing"]["normalizes"] and metadata["preprocessing"]["std"] == [0.2, 0.25, 0.3]
@@ -144,14 +144,14 @@ def test_safetensors_reads_back_bit_for_bit_with_names_and_preprocessing(folder,
     assert {key: it.tobytes() for key, it in tensors.items()} == {key: it.tobytes() for key, it in again.items()}
 
 
-def test_the_command_line_names_the_file_after_the_model_and_says_what_was_found(folder, monkeypatch, capsys, tmp_path):
+def test_the_output_is_named_after_the_model_and_reported(folder, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     tyro.cli(export, args=[str(folder / "cifar"), "--format", "safetensors"])
     assert "cifar-safetensors: 0.7 MB, read back bit for bit\n" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["cifar-safetensors"]
 
 
-def test_where_the_logits_cannot_be_compared_the_file_that_was_there_stays(tmp_path):
+def test_a_failed_comparison_keeps_the_existing_file(tmp_path):
     save_pretrained(drawn("cifar", **{"fc.weight": np.full((3, 64), 3e38, np.float32)}), tmp_path / "network")
     out = tmp_path / "out.stablehlo"
     out.write_text("before")
@@ -162,13 +162,13 @@ def test_where_the_logits_cannot_be_compared_the_file_that_was_there_stays(tmp_p
     assert out.read_text() == "before" and {path.name for path in tmp_path.iterdir()} == {"network", "out.stablehlo"}
 
 
-def test_a_place_that_cannot_be_written_is_named(folder, tmp_path):
+def test_an_unwritable_path_is_named(folder, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"can't write .*file/out.*give another --out"):
         export(str(folder / "cifar"), format="safetensors", out=tmp_path / "file" / "out")
 
 
-def test_a_folder_takes_the_place_of_no_file_and_a_file_of_no_folder(folder, tmp_path):
+def test_a_folder_does_not_replace_a_file_nor_a_file_a_folder(folder, tmp_path):
     (tmp_path / "out.stablehlo").mkdir()
     with pytest.raises(UsageError, match="is a folder, expected a file"):
         export(str(folder / "cifar"), format="stablehlo", out=tmp_path / "out.stablehlo")
@@ -185,7 +185,7 @@ def test_a_folder_takes_the_place_of_no_file_and_a_file_of_no_folder(folder, tmp
         ({"with_preprocessing": True}, "--batch-size, --layout or --with-preprocessing"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(folder, options, complaint):
+def test_invalid_options_are_refused(folder, options, complaint):
     with pytest.raises(UsageError, match=complaint):
         export(str(folder / "cifar"), format="safetensors", **options)
 

@@ -1,4 +1,4 @@
-"""`resnet-jax predict`: what it reads, what it says, and in which order."""
+"""`resnet-jax predict`: what it reads, what it prints, and in which order."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ RGB = np.stack([5 * COLUMN, 6 * ROW, 2 * (COLUMN + ROW)], -1).astype(np.uint8)
 
 
 def draw_network() -> ResNet:
-    """A small network with weights drawn by NumPy, 9 s faster than by JAX, which compiles for every shape."""
+    """Return a small network with weights drawn by NumPy: 9 s faster than JAX, which compiles for every shape."""
     model, rng = Network("resnet18", num_classes=5, stem="cifar", width=4).abstract(), np.random.default_rng(0)
     tensors = {}
     for key, shape in torchvision_shapes(model).items():
@@ -42,7 +42,7 @@ def draw_network() -> ResNet:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A weights folder of a small network, and seven images: one is no image."""
+    """Return a folder with a small network and six images, one of which is damaged."""
     root = tmp_path_factory.mktemp("predict")
     save_pretrained(draw_network(), root / "net", class_names=NAMES, preprocessing=SIZES)
     (root / "photos" / "inner").mkdir(parents=True)
@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def by_hand(folder):
-    """The probabilities of the readable images by name, from the model itself."""
+    """Return the probabilities of the readable images by name, from the model itself."""
     classifier = load_classifier(folder / "net")
     paths = [path for path in sorted((folder / "photos").rglob("?.png")) if path.name != "4.png"]
     pixels = np.stack([SIZES.decode(path) for path in paths])
@@ -66,7 +66,7 @@ def by_hand(folder):
 
 @pytest.fixture
 def lines(folder, capsys):
-    """Runs the command with --json; its exit code and what it printed."""
+    """Return a function that runs the command with --json and returns its exit code and output."""
 
     def run(*images, **options):
         code = 0
@@ -104,7 +104,7 @@ def test_predictions_are_the_top_k_in_falling_order_with_their_names(folder, lin
     assert all(each["class"] == NAMES[each["index"]] for each in line["predictions"])
 
 
-def test_more_classes_than_there_are_show_them_all(folder, lines):
+def test_a_top_k_above_the_number_of_classes_shows_them_all(folder, lines):
     _, (line,) = lines(folder / "photos" / "5.png", top_k=50)
     assert len(line["predictions"]) == 5
 
@@ -150,7 +150,7 @@ def test_options_out_of_range_are_named(options, message):
         predict("net", ("a.png",), **options)
 
 
-def test_patterns_that_the_shell_left_alone_are_expanded(folder):
+def test_patterns_that_the_shell_did_not_expand_are_expanded(folder):
     found = find_images([str(folder / "photos" / "**" / "[0-3].png")])
     assert [os.path.relpath(path, folder / "photos") for path in found] == [
         "3.png",
@@ -158,7 +158,7 @@ def test_patterns_that_the_shell_left_alone_are_expanded(folder):
     ]
 
 
-def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path):
+def test_a_file_whose_name_looks_like_a_pattern_is_read(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "[a].png")
     assert find_images([str(tmp_path / "[a].png")]) == [str(tmp_path / "[a].png")]
 
@@ -198,13 +198,13 @@ def photos(folder, tmp_path):
     return tmp_path
 
 
-def test_explain_draws_beside_each_image(folder, lines, photos):
+def test_explain_draws_an_overlay_next_to_each_image(folder, lines, photos):
     lines(photos, explain=True)
     drawn = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.gradcam.png"))
     assert drawn == ["a/1.png.gradcam.png", "b/1.png.gradcam.png"]
 
 
-def test_explain_dir_keeps_images_of_one_name_apart(folder, lines, photos, tmp_path_factory):
+def test_explain_dir_keeps_images_of_the_same_name_apart(folder, lines, photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("overlays")
     lines(photos, explain_dir=out)
     drawn = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
@@ -231,22 +231,22 @@ def sixteen_bits(levels: np.ndarray) -> Image.Image:
     return Image.fromarray(levels.astype(np.uint16) * 257)
 
 
-GREY = Image.fromarray(RGB).convert("L")
+GRAY = Image.fromarray(RGB).convert("L")
 TURNED = Image.Exif()
 TURNED[0x0112] = 6  # to be shown turned clockwise
 FORMATS = {
     "jpeg": (Image.fromarray(RGB), {"quality": 95}),
-    "jpeg, grey": (GREY, {"quality": 95}),
+    "jpeg, gray": (GRAY, {"quality": 95}),
     "jpeg, CMYK": (Image.fromarray(RGB).convert("CMYK"), {"quality": 95}),
     "jpeg, turned": (Image.fromarray(np.rot90(RGB).copy()), {"exif": TURNED, "quality": 95}),
     "png": (Image.fromarray(RGB), {}),
-    "png, grey": (GREY, {}),
-    "png, 16 bits": (sixteen_bits(np.asarray(GREY)), {}),
+    "png, gray": (GRAY, {}),
+    "png, 16 bits": (sixteen_bits(np.asarray(GRAY)), {}),
     "png, palette": (Image.fromarray(RGB).quantize(256), {}),
     "png, transparent palette": (Image.fromarray(RGB).quantize(256), {"transparency": 0}),
-    "png, RGBA": (Image.merge("RGBA", (*Image.fromarray(RGB).split(), GREY)), {}),
-    "png, LA": (Image.merge("LA", (GREY, GREY)), {}),
-    "tiff, 16 bits": (sixteen_bits(np.asarray(GREY)), {}),
+    "png, RGBA": (Image.merge("RGBA", (*Image.fromarray(RGB).split(), GRAY)), {}),
+    "png, LA": (Image.merge("LA", (GRAY, GRAY)), {}),
+    "tiff, 16 bits": (sixteen_bits(np.asarray(GRAY)), {}),
     "webp": (Image.fromarray(RGB), {"quality": 95}),
     "webp, turned": (Image.fromarray(np.rot90(RGB).copy()), {"exif": TURNED, "lossless": True}),
     "gif": (Image.fromarray(RGB), {}),
@@ -258,9 +258,9 @@ FORMATS = {
 def test_an_image_reads_as_the_same_picture_from_every_format(tmp_path, name):
     image, options = FORMATS[name]
     image.save(tmp_path / "image", name.split(",")[0], **options)
-    Image.fromarray(RGB if image.mode not in ("L", "LA", "I;16") else np.asarray(GREY)).save(tmp_path / "rgb", "png")
+    Image.fromarray(RGB if image.mode not in ("L", "LA", "I;16") else np.asarray(GRAY)).save(tmp_path / "rgb", "png")
     read, expected = (SIZES.decode(tmp_path / each).astype(int) for each in ("image", "rgb"))
-    assert np.abs(read - expected).max() <= 12  # a palette of 256 colours is off by 10, the JPEG of a ramp by 3
+    assert np.abs(read - expected).max() <= 12  # a palette of 256 colors is off by 10, the JPEG of a ramp by 3
 
 
 def test_a_weights_folder_needs_no_checkpoint_reader_no_data_set_and_no_plots(folder):

@@ -1,4 +1,4 @@
-"""Weights files: what is around the tensors is taken off and said, and what is no state dict is refused."""
+"""Weights files: wrappers around the tensors are removed and reported, other content is refused."""
 
 import ml_dtypes
 import numpy as np
@@ -23,7 +23,7 @@ def same(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
-def test_what_is_written_is_read_back_bit_for_bit(tmp_path, suffix):
+def test_written_weights_are_read_back_bit_for_bit(tmp_path, suffix):
     tensors = TENSORS | {
         "half.weight": np.ones(2, np.float16),
         "bn1.num_batches_tracked": np.array(7, np.int64),
@@ -35,7 +35,7 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path, suffix):
     assert [path.name for path in tmp_path.iterdir()] == [f"w{suffix}"]
 
 
-def test_the_content_decides_and_not_the_name(tmp_path):
+def test_the_format_is_detected_by_the_content_not_the_name(tmp_path):
     write_pth(tmp_path / "renamed.safetensors", TENSORS)
     save_file(TENSORS, tmp_path / "renamed.pth")
     assert same(read_weights(tmp_path / "renamed.safetensors").tensors, TENSORS)
@@ -43,7 +43,7 @@ def test_the_content_decides_and_not_the_name(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["module.", "backbone.", "_orig_mod.", "module._orig_mod.", "model.backbone."])
-def test_a_prefix_is_taken_off_and_said(tmp_path, prefix):
+def test_a_prefix_is_removed_and_reported(tmp_path, prefix):
     write_pth(tmp_path / "w.pth", prefixed(prefix))
     weights = read_weights(tmp_path / "w.pth")
     assert same(weights.tensors, TENSORS)
@@ -56,7 +56,7 @@ def test_one_tensor_under_two_prefixes_is_refused(tmp_path):
         read_weights(tmp_path / "w.pth")
 
 
-def test_a_file_without_a_state_dict_says_what_it_holds(tmp_path):
+def test_a_file_without_a_state_dict_is_refused_with_its_content(tmp_path):
     write_pth(tmp_path / "w.pth", {"mean": np.zeros(3, np.float32)})
     with pytest.raises(UserError, match="does not contain a state dict, but mean: expected tensors by key"):
         read_weights(tmp_path / "w.pth")

@@ -18,7 +18,7 @@ from resnet_jax.weights import hub
         ("torchvision/wide_resnet50_2.IMAGENET1K_V2", "timm/wide_resnet50_2.tv2_in1k"),
     ],
 )
-def test_torchvisions_weights_are_those_that_timm_publishes(name, repository):
+def test_torchvisions_weights_come_from_timms_repositories(name, repository):
     assert hub.repository(name) == repository
 
 
@@ -28,7 +28,7 @@ def test_an_unknown_tag_of_torchvision_lists_the_known_ones():
 
 
 @pytest.mark.parametrize("path", ["weights.pth", "./timm/resnet18", "/timm/resnet18", "a/b/c", "weights/"])
-def test_a_path_is_no_name(path):
+def test_a_path_is_not_a_hub_name(path):
     assert not hub.is_name(path)
 
 
@@ -43,7 +43,7 @@ def test_a_weights_file_that_does_not_exist_is_a_path():
     assert not hub.is_name("weigths/model.pth") and not hub.is_name("weigths/model.safetensors")
 
 
-def test_without_a_network_one_message_says_what_to_put_where(tmp_path):
+def test_without_a_connection_the_message_names_the_file_to_download(tmp_path):
     code = "from resnet_jax.weights import hub; hub.fetch('torchvision/resnet18.IMAGENET1K_V1')"
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)

@@ -20,7 +20,7 @@ def marked(case: draw.Case):
 
 @pytest.fixture(scope="module", params=map(marked, draw.CASES))
 def errors(request) -> dict[str, float]:
-    """The error of every tensor of a record, by its key, for one case."""
+    """Return the error of every tensor of one recorded case, by key."""
     model = MEMBERS[request.param.name](num_classes=draw.CLASSES)
     shapes = {key: tensor.shape for key, tensor in to_torchvision(model).items()}
     load_torchvision(model, draw.draw_weights(shapes))

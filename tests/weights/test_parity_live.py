@@ -31,7 +31,7 @@ MEMBERS = {
     "resnext101_64x4d": resnet_jax.ResNeXt101_64x4d,
 }
 CIFAR = "resnet18 with the cifar stem"
-FIVE_STEPS = ("resnet18", "resnet50", CIFAR)  # the others take one: compiling and running them is what takes the time
+FIVE_STEPS = ("resnet18", "resnet50", CIFAR)  # the others take one: compiling and running them takes most of the time
 
 
 def torch_model(name: str, num_classes: int = draw.CLASSES) -> "torch.nn.Module":
@@ -51,7 +51,7 @@ def our_model(name: str, num_classes: int = draw.CLASSES) -> resnet_jax.ResNet:
 
 @pytest.fixture(scope="module", params=[*MEMBERS, CIFAR])
 def errors(request) -> dict[str, float]:
-    """The error of every logit, stage, gradient and trained weight of one member, by its key."""
+    """Return the error of every logit, stage, gradient and trained weight of one network, by key."""
     from golden.record import record
 
     reference = torch_model(request.param)

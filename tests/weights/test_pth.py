@@ -1,4 +1,4 @@
-"""Files of torch.save: read and written without torch, whoever wrote them."""
+"""Files of torch.save are read and written without torch, and hostile ones are refused."""
 
 import io
 import itertools
@@ -29,7 +29,7 @@ DTYPES = (
 
 
 def plain(value: object) -> bytes:
-    """The opcodes that push a value."""
+    """Return the opcodes that push a value."""
     return pickle.dumps(value, protocol=2)[2:-1]
 
 
@@ -71,7 +71,7 @@ FORMATS: dict[str, Callable[[bytes], bytes]] = {"zip": zipped, "legacy": legacy}
 
 @pytest.fixture(params=FORMATS)
 def read(request, tmp_path):
-    """Reads a pickle's opcodes within a file of either format."""
+    """Return a function that reads opcodes within a file of either format."""
 
     def within(body: bytes) -> object:
         path = tmp_path / "file.pth"
@@ -103,7 +103,7 @@ def test_written_tensors_are_read_bit_for_bit(dtype, shape, tmp_path):
         assert (value.dtype, value.shape, value.tobytes()) == (array.dtype, shape, array.tobytes())
 
 
-def test_arrays_in_another_order_are_written_by_their_elements(tmp_path):
+def test_arrays_of_another_memory_order_are_written_in_c_order(tmp_path):
     array = np.arange(24).reshape(2, 3, 4).transpose(2, 0, 1)[::-1]
     write_pth(tmp_path / "file.pth", {"a": array})
     assert np.array_equal(read_pth(tmp_path / "file.pth")["a"], array)
@@ -118,7 +118,7 @@ def test_the_tensors_in_a_written_file_begin_at_multiples_of_64_bytes(tmp_path):
             assert (info.header_offset + 30 + name + extra) % 64 == 0
 
 
-def test_a_type_that_torch_has_not_is_not_written(tmp_path):
+def test_a_data_type_unknown_to_torch_is_not_written(tmp_path):
     with pytest.raises(UserError, match="got >f4, expected one of"):
         write_pth(tmp_path / "file.pth", {"a": FLOATS.astype(">f4")})
     assert list(tmp_path.iterdir()) == []
@@ -173,7 +173,7 @@ def test_an_untyped_storage_of_the_other_byte_order_is_refused(read_bytes):
         read_bytes(zipped(storage(16, kind="torch.storage.UntypedStorage"), byteorder="big"))
 
 
-def test_a_part_of_a_storage_is_read_as_old_files_have_it(read_bytes):
+def test_a_view_of_a_storage_in_an_old_file_is_read(read_bytes):
     source = storage(4, "0", "torch.FloatStorage", ("1", 1, 2))
     assert np.array_equal(read_bytes(legacy(tensor(0, (2,), source=source))), FLOATS[1:3])
 
@@ -208,27 +208,27 @@ HARMLESS_LOOKING = (
 
 
 @pytest.mark.parametrize("name", HARMLESS_LOOKING)
-def test_whatever_is_not_a_tensor_or_container_is_refused_by_name(name, read):
+def test_anything_but_tensors_and_containers_is_refused_by_name(name, read):
     with pytest.raises(UserError, match=f"holds {name}, which is code: expected .*; save the network's state_dict"):
         read(named(name))
 
 
-def test_a_dotted_name_of_protocol_4_reaches_no_attribute(read):
+def test_a_dotted_name_of_protocol_4_does_not_reach_an_attribute(read):
     with pytest.raises(UserError, match=r"holds collections.OrderedDict.fromkeys, which is code"):
         read(plain("collections") + plain("OrderedDict.fromkeys") + b"\x93")
 
 
-def test_a_name_cannot_write_on_the_terminal(read):
+def test_a_name_sends_no_control_characters_to_the_terminal(read):
     with pytest.raises(UserError) as refusal:
         read(plain("os\n\x1b[2J") + plain("x" * 1_000_000) + b"\x93")
     assert str(refusal.value).isprintable() and len(str(refusal.value)) < 400
 
 
 def hostile() -> dict[str, bytes]:
-    """Opcodes that say something false or forbidden, by what it is."""
+    """Return opcodes that are false or forbidden, by a description."""
     v2, ordered = "torch._utils._rebuild_tensor_v2", call("collections.OrderedDict")
     deep = b")" + b"\x85" * 200_000
-    memoised = plain(1) + b"q\x00"
+    memoized = plain(1) + b"q\x00"
     return {
         "nothing": b"",
         "too few arguments": call(v2, storage()),
@@ -283,7 +283,7 @@ def hostile() -> dict[str, bytes]:
         + b"".join(map(plain, ("0", "cpu", 4)))
         + b"tQ",
         "a persistent id of text": plain("storage") + b"Q",
-        "a giant memo index": memoised + b"j\xff\xff\xff\x7f",
+        "a giant memo index": memoized + b"j\xff\xff\xff\x7f",
         "an empty stack": b"R",
         "no mark": b"t",
         "a call of text": plain("os.system") + plain(("true",)) + b"R",
@@ -327,19 +327,19 @@ def test_a_giant_memo_index_takes_no_memory(read):
     assert peak(lambda: read(plain(1) + b"r\xff\xff\xff\x7f")) < 10e6
 
 
-def test_deep_nesting_is_no_recursion(read):
+def test_deep_nesting_is_read_without_recursion(read):
     value, depth = read(b"]" * 20_000 + b"a" * 19_999), 1
     while value:
         value, depth = value[0], depth + 1
     assert depth == 20_000
 
 
-def test_attributes_are_left_out(read):
+def test_attributes_are_ignored(read):
     ordered = call("collections.OrderedDict")
     assert type(read(ordered + plain({"keys": 1, "_metadata": {}}) + b"b")) is dict
 
 
-def test_names_that_leave_the_folder_are_no_paths(read_bytes, tmp_path):
+def test_names_that_leave_the_folder_are_not_used_as_paths(read_bytes, tmp_path):
     before = sorted(tmp_path.parent.rglob("*"))
     assert np.array_equal(read_bytes(zipped(tensor(), root="..")), FLOATS)
     assert sorted(tmp_path.parent.rglob("*")) == sorted([*before, tmp_path / "file.pth"])
@@ -359,7 +359,7 @@ def test_any_other_zip_file_is_refused(read_bytes):
 
 
 def nested_entries(count: int) -> tuple[bytes, list[zipfile.ZipInfo]]:
-    """Entries that hold one another, with right lengths and checksums: together they are larger than the file."""
+    """Return nested zip entries with correct lengths and checksums, together larger than the file."""
     block, infos = bytes(10_000), []
     for key in range(count):
         info = zipfile.ZipInfo(f"archive/data/{key}")
@@ -373,7 +373,7 @@ def nested_entries(count: int) -> tuple[bytes, list[zipfile.ZipInfo]]:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_entries_that_hold_one_another_are_read_up_to_the_size_of_the_file(count, read_bytes):
+def test_nested_entries_are_read_up_to_the_size_of_the_file(count, read_bytes):
     block, infos = nested_entries(count)
     tensors = [storage(info.file_size, str(key), "torch.ByteStorage") for key, info in enumerate(infos)]
     file = io.BytesIO(block)
@@ -407,7 +407,7 @@ def test_a_legacy_file_must_hold_the_storages_of_its_tensors(keys, count, read_b
 
 
 @pytest.mark.parametrize("make", ["missing", "folder"])
-def test_what_cannot_be_opened_is_a_wish_for_another_path(make, tmp_path):
+def test_a_path_that_cannot_be_opened_is_a_user_error(make, tmp_path):
     if make == "folder":
         (tmp_path / "file.pth").mkdir()
     with pytest.raises(UserError, match="can't read"):
@@ -443,7 +443,7 @@ EXTRA = 100e6  # bytes beside the file
 
 
 def peak(work: Callable[[], object]) -> float:
-    """The most memory that Python and NumPy hold during the work, in bytes."""
+    """Return the peak memory of Python and NumPy during the work, in bytes."""
     tracemalloc.start()
     try:
         work()
@@ -540,7 +540,7 @@ except UserError as error:
 
 
 def mutants(seed: int):
-    """Yields damaged files without end: of both formats, some zip files with the right checksums."""
+    """Yield damaged files of both formats forever; some zip files have correct checksums."""
     rng = random.Random(seed)
     whole = [(GOLDEN / f"{name}.pth").read_bytes() for name in FORMATS]
     body = b"}(" + b"".join(plain(key) + tensor(shape=(2, 2), strides=(2, 1)) for key in "abc") + b"u"

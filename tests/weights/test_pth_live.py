@@ -29,14 +29,14 @@ LAYOUTS = {
 
 
 def drawn(dtype: str) -> "torch.Tensor":
-    """A tensor of 4 by 6 of any bits, but booleans are 0 or 1."""
+    """Return a 4 x 6 tensor of arbitrary bits; booleans are 0 or 1."""
     kind = getattr(torch, dtype)
     data = np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 256, 24 * kind.itemsize, np.uint8)
     return torch.from_numpy(data).view(kind).reshape(4, 6)
 
 
 def bits(value: "torch.Tensor | np.ndarray") -> tuple:
-    """Data type, shape and the bytes of the elements in order."""
+    """Return the data type, the shape and the bytes of the elements in order."""
     if isinstance(value, torch.Tensor):
         data = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
         return str(value.dtype).removeprefix("torch."), tuple(value.shape), data.tobytes()
@@ -45,7 +45,7 @@ def bits(value: "torch.Tensor | np.ndarray") -> tuple:
 
 @pytest.fixture(params=["zip", "legacy"])
 def saved(request, tmp_path):
-    """Saves with torch, in either format, and reads without it."""
+    """Return a function that saves with torch, in either format, and reads without it."""
 
     def through(value: object) -> object:
         torch.save(value, tmp_path / "file.pth", _use_new_zipfile_serialization=request.param == "zip")
@@ -87,7 +87,7 @@ def test_values_are_read_as_they_are(saved):
     assert saved(value) == value
 
 
-def test_torchs_own_values_become_plain_ones(saved):
+def test_torchs_dtypes_devices_and_sizes_become_plain_values(saved):
     value = {"dtype": torch.bfloat16, "device": torch.device("cuda:1"), "shape": torch.Size([2, 3])}
     assert saved(value) == {"dtype": "torch.bfloat16", "device": "cuda:1", "shape": (2, 3)}
 

@@ -1,4 +1,4 @@
-"""torchvision's keys and layouts to and from the modules, without torch."""
+"""Conversion between torchvision's state dicts and the modules, without torch."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +63,7 @@ def test_a_refused_checkpoint_leaves_the_model_as_it_was():
     assert all(np.array_equal(before[key], tensor) for key, tensor in to_torchvision(model).items())
 
 
-def test_pytorchs_count_of_batches_comes_back():
+def test_pytorchs_count_of_batches_is_kept():
     tensors = to_torchvision(tiny())
     tensors["layer4.1.bn2.num_batches_tracked"][...] = 12_345
     model = nnx.eval_shape(tiny)
@@ -71,7 +71,7 @@ def test_pytorchs_count_of_batches_comes_back():
     assert to_torchvision(model)["layer4.1.bn2.num_batches_tracked"] == 12_345
 
 
-def test_a_fresh_head_stays_as_it_is_and_everything_else_is_taken():
+def test_a_fresh_head_is_kept_and_everything_else_is_loaded():
     source, model = tiny(num_classes=7, rngs=nnx.Rngs(1)), tiny()
     before, tensors = to_torchvision(model), to_torchvision(source)
     assign(model, tensors, head="fresh")
