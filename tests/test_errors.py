@@ -69,7 +69,7 @@ def test_an_unknown_choice_lists_the_known_ones(complaint):
         ("--data.val-fraction", "1.5", "in (0, 1)"),
     ],
 )
-def test_a_value_out_of_range_says_what_is_wanted(complaint, option, value, expected):
+def test_a_value_out_of_range_says_what_is_expected(complaint, option, value, expected):
     code, message = complaint(option, value)
     assert code == 2 and f"{option}: got {value}" in message and expected in message
 
@@ -134,7 +134,7 @@ def test_a_folder_source_needs_a_folder(complaint):
     assert code == 2 and "--data.dir" in message
 
 
-def test_an_empty_image_folder_shows_the_layout_that_is_wanted(complaint, tmp_path):
+def test_an_empty_image_folder_shows_the_expected_layout(complaint, tmp_path):
     (tmp_path / "images").mkdir()
     code, message = complaint("--data.source", "folder", "--data.dir", tmp_path / "images")
     assert code == 1 and "FOLDER/CLASS/IMAGE" in message

@@ -1,4 +1,4 @@
-"""What `resnet-jax benchmark` says of itself must hold together; how fast this machine is, no test says."""
+"""The figures of `resnet-jax benchmark` are consistent with each other; no test asserts a speed."""
 
 import contextlib
 import csv
@@ -68,7 +68,7 @@ def test_the_activations_are_those_that_timm_publishes():
     assert round(forward_cost(resnet_jax.ResNet18, 224).activations / 1e6, 2) == 2.48
 
 
-def test_a_loop_costs_its_rounds():
+def test_the_cost_of_a_loop_is_that_of_all_its_iterations():
     def looped(x):
         return jax.lax.scan(lambda carry, _: (carry @ x, None), x, None, length=5)[0]
 
@@ -77,7 +77,7 @@ def test_a_loop_costs_its_rounds():
 
 
 class Clock:
-    """A clock that work moves on, so that its seconds are exact."""
+    """A clock that only work advances, so that its seconds are exact."""
 
     def __init__(self):
         self.now = 0.0
@@ -86,7 +86,7 @@ class Clock:
         return self.now
 
     def work(self, seconds: float, *, by: int = 1):
-        """Work of `seconds` a step, which takes `by` steps at a time."""
+        """Make work of `seconds` per step, which takes `by` steps at a time."""
 
         def take(steps: int) -> int:
             taken = by * math.ceil(steps / by)
@@ -138,13 +138,13 @@ def test_work_that_takes_more_steps_than_asked_is_timed_by_what_it_took(clock):
     assert timing.steps == 10 and timing.seconds == pytest.approx([0.06])
 
 
-def test_the_sweep_doubles_until_a_batch_brings_nothing(clock):
+def test_the_sweep_doubles_the_batch_until_the_speed_no_longer_grows(clock):
     speeds = sweep(lambda size: clock.work(max(size, 128) / 1000), smallest=32, repeats=2)
     assert speeds == pytest.approx({32: 250, 64: 500, 128: 1000, 256: 1000})
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: out of memory")])
-def test_the_sweep_ends_where_memory_does(clock, error):
+def test_the_sweep_ends_when_memory_is_exhausted(clock, error):
     def train_of(size: int):
         if size > 64:
             raise error
@@ -264,8 +264,9 @@ def test_a_cpu_has_no_share_of_peak(figures):
 
 
 @pytest.mark.slow
-def test_the_shares_of_time_are_shares(figures):
-    assert 0 <= figures["waiting_for_data_share"] < 1 and figures["outside_step_share"] < 1
+def test_the_shares_of_time_are_from_0_to_1(figures):
+    assert all(0 <= figures[f"{name}_share"] < 1 for name in ("waiting_for_data", "outside_step"))
+    assert all(0 < each["share"] <= 1 for each in figures["operations"])
 
 
 @pytest.mark.slow
@@ -286,7 +287,7 @@ def test_the_trace_names_ten_operations_of_the_training_step(figures, folder):
 
 
 @pytest.mark.slow
-def test_an_unreadable_trace_costs_nothing_but_the_list_of_operations(tmp_path, monkeypatch, capsys):
+def test_an_unreadable_trace_leaves_out_only_the_list_of_operations(tmp_path, monkeypatch, capsys):
     (tmp_path / "reader.py").write_text("import os; os.abort()")
     monkeypatch.setattr(profile, "READER", tmp_path / "reader.py")
     benchmark(**TINY, repeats=1, profile=tmp_path / "trace", json=True)
@@ -345,7 +346,7 @@ def test_the_table_has_the_share_where_the_chip_is_known(figures, capsys):
         ),
     ],
 )
-def test_what_is_out_of_range_is_said_with_this_commands_option(options, message):
+def test_a_value_out_of_range_names_the_option_of_this_command(options, message):
     with pytest.raises(UsageError, match=f"^{message}"):
         benchmark(**options)
 
@@ -358,7 +359,7 @@ def test_a_csv_file_of_other_columns_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("option", ["csv", "profile"])
-def test_what_cannot_be_written_costs_no_measurement(tmp_path, option):
+def test_an_output_that_cannot_be_written_is_an_error_before_the_measurement(tmp_path, option):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=rf"can't write .*file/below .*: give another --{option}"):
         benchmark(**{option: tmp_path / "file" / "below"})
@@ -399,7 +400,7 @@ def test_pytorch_is_compared_only_where_it_can_run(device, devices, message):
 
 @pytest.mark.parity
 @pytest.mark.parametrize(("arch", "stem", "width"), [("resnet18", "cifar", 16), ("resnext50_32x4d", "imagenet", 32)])
-def test_pytorchs_network_has_the_shapes_of_ours(arch, stem, width):
+def test_the_network_of_pytorch_has_our_shapes(arch, stem, width):
     pytest.importorskip("torchvision")
     network = ModelConfig(arch, stem, width)
     ours = make_model(Config(model=network), 10)

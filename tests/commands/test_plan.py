@@ -1,4 +1,4 @@
-"""Planning for machines that are not here: targets, compilers' figures, ceilings, and the command."""
+"""Planning for machines that are not present: targets, figures of the compilers, ceilings, and the command."""
 
 import os
 import subprocess
@@ -60,7 +60,7 @@ def test_a_target_is_a_chip_and_their_number(text, kind, count):
     "text",
     ["v5e", "v5e:", "v5e:4", "v5e:2x2x2", "v4:2x2", "v5e:3x4", "v5e:2x1", "v5e:0x2", "h100:16", "h100:2x2", "z9"],
 )
-def test_a_machine_that_is_not_made_is_refused_with_one_that_is(text):
+def test_an_unknown_target_is_a_usage_error_with_its_value(text):
     with pytest.raises(UsageError, match=f"--target: got {text}, expected .*"):
         parse_target(text)
 
@@ -118,7 +118,7 @@ def test_a_fusion_reads_its_operands_and_writes_its_result():
     assert memory_traffic(text) == 4 * ((128 + 16) + (128 + 8))
 
 
-def test_what_stays_in_fast_memory_is_no_traffic():
+def test_values_that_stay_in_fast_memory_are_not_traffic():
     text = entry(
         "  %p = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)",
         "  %a = bf16[64,128]{1,0:T(8,128)(2,1)S(1)} fusion(%p), kind=kLoop, calls=%fused",
@@ -159,7 +159,7 @@ def test_padding_fills_up_the_tiles_of_the_layout(type, size):
     assert size_of(type, padded=True) == size
 
 
-def test_a_refusal_says_what_is_needed_and_what_there_is():
+def test_an_out_of_memory_error_has_the_needed_and_the_available_bytes():
     full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: in memory space hbm. Used 21.95G of 15.75G hbm. Exceeded")
     early = jax.errors.JaxRuntimeError(
         "the total memory required for HLO temporaries (1.50T) exceeds available HBM (15.75G)."
@@ -221,7 +221,7 @@ def test_a_training_takes_seconds_minutes_hours_or_days(seconds, words):
         (1432, "So does any batch that the 1,437 training images can fill."),
     ],
 )
-def test_the_largest_batch_is_told_from_the_data_sets_end(largest, sentence):
+def test_the_sentence_on_memory_names_the_largest_batch(largest, sentence):
     figures = {"batch_size": 64, "fits": largest is not None, "memory_bytes": 2**30, "limit_bytes": 2**34}
     figures |= {"images": 1437, "largest_batch_size": largest, "largest_possible_batch_size": 1432}
     assert memory_sentence(figures, parse_target("v5e:1x1")).endswith(sentence)
@@ -250,7 +250,7 @@ def test_no_batch_fits_where_one_image_a_chip_does_not():
     assert largest_batch(fake_needs(30_000, 10, 20_000, []), 20_000, 64, 8, 1000) is None
 
 
-def test_a_known_data_set_needs_no_more_words():
+def test_a_known_data_set_needs_no_further_options():
     held_out = replace(JOB.config, data=DataConfig(name="fashion_mnist", val_fraction=1 / 12))
     job = make_job(held_out, None, None, None, resident=True)
     assert (job.images, job.image_size, job.classes, job.config.model.dtype) == (55_000, 28, 10, "bfloat16")

@@ -44,12 +44,12 @@ def test_the_report_has_the_mean_over_the_runs(two):
     assert f"{100 * mean:.2f} (sd" in two[0].splitlines()[-1] and "n = 2" in two[0].splitlines()[-1]
 
 
-def test_no_run_at_all_is_a_usage_error(tmp_path):
+def test_zero_runs_are_a_usage_error(tmp_path):
     result = record("--runs", "0", cwd=tmp_path)
     assert result.returncode == 2 and "--runs: got 0, expected 1 or more" in result.stderr
 
 
-def test_a_place_that_cannot_be_written_costs_no_training(tmp_path):
+def test_an_output_that_cannot_be_written_is_an_error_before_training(tmp_path):
     result = record("--config", str(REPO / SMALL[1]), "--out", str(tmp_path), cwd=tmp_path)
     assert result.returncode == 1 and result.stdout == ""
     assert f"can't write {tmp_path} (Is a directory): give another --out" in result.stderr

@@ -1,4 +1,4 @@
-"""Batch normalisation against its closed forms."""
+"""Batch normalization against its closed forms."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def test_training_normalises_by_the_biased_variance_of_the_batch():
+def test_training_normalizes_by_the_biased_variance_of_the_batch():
     images = draw(4, 3, 5, 2) * 3 + 1
     norm = BatchNorm(2)
     norm.scale[...], norm.bias[...] = jnp.array([2.0, 0.5]), jnp.array([1.0, -1.0])
@@ -35,7 +35,7 @@ def test_the_running_mean_keeps_the_share_momentum_of_the_old_one():
     np.testing.assert_allclose(norm.mean[...], 0.75 * np.array([1, 2]) + 0.25 * images.mean((0, 1, 2)), rtol=1e-5)
 
 
-def test_evaluation_normalises_by_the_running_statistics():
+def test_evaluation_normalizes_by_the_running_statistics():
     norm = BatchNorm(2)
     norm.mean[...], norm.var[...] = jnp.array([1.0, -1.0]), jnp.array([4.0, 0.25])
     images = draw(2, 3, 3, 2)
@@ -49,7 +49,7 @@ def test_evaluation_leaves_the_running_statistics_alone():
     assert (norm.mean[...] == 0).all() and (norm.var[...] == 1).all()
 
 
-def test_ghost_normalisation_treats_each_group_alone():
+def test_ghost_normalization_treats_each_group_alone():
     images = jnp.asarray(draw(6, 3, 3, 4))
     ghost = BatchNorm(4, group_size=2)(images, train=True)
     alone = [BatchNorm(4)(images[start : start + 2], train=True) for start in (0, 2, 4)]
@@ -76,7 +76,7 @@ def test_statistics_of_bfloat16_images_are_computed_in_float32():
     np.testing.assert_allclose(norm.var[...], np.asarray(images, np.float64).var(ddof=1), rtol=2e-3)  # bfloat16: 1e-1
 
 
-def test_normalisation_passes_no_gradient_along_the_mean_and_the_slope_of_a_channel():
+def test_normalization_passes_no_gradient_along_the_mean_and_the_slope_of_a_channel():
     images, weights = jnp.asarray(draw(4, 3, 3, 2)), jnp.asarray(draw(4, 3, 3, 2, seed=1))
     gradient = jax.grad(lambda images: (BatchNorm(2)(images, train=True) * weights).sum())(images)
     np.testing.assert_allclose(gradient.sum((0, 1, 2)), 0, atol=1e-5)
@@ -120,6 +120,6 @@ def test_training_on_a_single_value_per_channel_says_what_to_do():
         BatchNorm(2)(jnp.zeros((1, 1, 1, 2)), train=True)
 
 
-def test_a_batch_that_is_no_multiple_of_the_group_says_what_is_wanted():
+def test_a_batch_that_is_not_a_multiple_of_the_group_size_is_an_error():
     with pytest.raises(ValueError, match=r"got 6 images; expected a multiple of group_size=4"):
         BatchNorm(2, group_size=4)(jnp.zeros((6, 3, 3, 2)), train=True)

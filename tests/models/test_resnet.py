@@ -1,4 +1,4 @@
-"""The networks: size, cost, behaviour in training and evaluation, and use from other people's code."""
+"""The networks: size, cost, behavior in training and evaluation, and use from other people's code."""
 
 from functools import partial
 
@@ -103,9 +103,9 @@ def pulled_back(block, recompute):
 
 @pytest.mark.parametrize("block", [ResNetBlock, BottleneckBlock])
 def test_computing_maps_again_changes_no_gradient_and_no_statistic(block):
-    (grads, _, statistics), (expected, _, wanted_statistics) = pulled_back(block, True), pulled_back(block, False)
+    (grads, _, statistics), (expected, _, expected_statistics) = pulled_back(block, True), pulled_back(block, False)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), grads, expected)
-    jax.tree.map(np.testing.assert_array_equal, statistics, wanted_statistics)
+    jax.tree.map(np.testing.assert_array_equal, statistics, expected_statistics)
 
 
 @pytest.mark.parametrize("block", [ResNetBlock, BottleneckBlock])
@@ -161,7 +161,7 @@ def test_the_same_seed_draws_the_same_weights():
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-def test_ghost_normalisation_reaches_every_layer():
+def test_ghost_normalization_reaches_every_layer():
     images = draw(4, 16, 16, 3)
     ghost = forward(tiny(norm="ghost", ghost_size=2), images, train=True)
     alone = jnp.concatenate([forward(tiny(), half, train=True) for half in (images[:2], images[2:])])

@@ -1,0 +1,173 @@
+"""What every network of the registry offers: modes, arguments, its classifier and depths."""
+
+import inspect
+import json
+import subprocess
+import sys
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from resnet_jax import BatchNorm, ResNet, ResNet18
+from resnet_jax.models.interface import ImageClassifier
+from resnet_jax.models.network import Network
+from resnet_jax.models.registry import REGISTRY
+
+IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 3)), jnp.float32)
+
+
+class ResNet4(ResNet):
+    """A ResNet with one block in each stage."""
+
+    stage_sizes = (1, 1, 1, 1)
+
+
+def tiny() -> ResNet:
+    return ResNet4(5, stem="cifar", width=2)
+
+
+@nnx.jit(static_argnames="train")  # the mode that `train()` and `eval()` set is part of what is compiled
+def call(model: ResNet, images: jax.Array, train: bool | None = None) -> jax.Array:
+    return model(images, train=train)
+
+
+def moves_statistics(model: ResNet, train: bool | None = None) -> bool:
+    """Tell whether a call changes a running statistic of `model`."""
+
+    def read() -> list[np.ndarray]:
+        return [np.array(leaf) for leaf in jax.tree.leaves(nnx.state(model, nnx.BatchStat))]
+
+    before = read()
+    call(model, IMAGES, train)
+    return not all(map(np.array_equal, before, read()))
+
+
+def test_a_new_network_is_in_evaluation_mode():
+    assert not moves_statistics(tiny())
+
+
+def test_train_makes_a_call_update_the_running_statistics():
+    model = tiny()
+    model.train()
+    assert moves_statistics(model)
+
+
+def test_eval_ends_the_updates_of_the_running_statistics():
+    model = tiny()
+    model.train()
+    model.eval()
+    assert not moves_statistics(model)
+
+
+def test_a_call_without_jit_obeys_the_mode():
+    norm = BatchNorm(3)
+    norm.train()
+    norm(IMAGES)
+    assert (norm.mean[...] != 0).all()
+
+
+def test_train_true_overrides_evaluation_mode():
+    assert moves_statistics(tiny(), train=True)
+
+
+def test_train_false_overrides_training_mode():
+    model = tiny()
+    model.train()
+    assert not moves_statistics(model, train=False)
+
+
+def test_a_view_has_a_mode_of_its_own():
+    model = tiny()
+    view = nnx.view(model, use_running_average=False)
+    assert moves_statistics(view)
+    assert all(norm.use_running_average for _, norm in nnx.iter_modules(model) if isinstance(norm, BatchNorm))
+
+
+@cache
+def abstract(arch: str) -> nnx.Module:
+    return Network(arch, num_classes=7).abstract()
+
+
+@pytest.mark.parametrize("arch", REGISTRY)
+def test_every_network_of_the_registry_has_the_interface(arch):
+    assert isinstance(abstract(arch), ImageClassifier)
+
+
+@pytest.mark.parametrize("arch", REGISTRY)
+def test_the_head_is_the_classifier(arch):
+    head = getattr(abstract(arch), REGISTRY[arch].head)
+    assert isinstance(head, nnx.Linear) and head.out_features == 7
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("arch", REGISTRY)
+def test_torchvision_has_a_network_of_that_name(arch):
+    import torchvision
+
+    assert REGISTRY[arch].torchvision in torchvision.models.list_models()
+
+
+def test_help_names_the_arguments():
+    names = list(inspect.signature(ResNet18).parameters)
+    assert names[:2] == ["num_classes", "stem"] and {"width", "dtype", "norm", "rngs"} <= set(names)
+
+
+WRONG = [
+    ("stem", "caffe", "ValueError"),
+    ("norm", "layer", "ValueError"),
+    ("num_classes", "ten", "TypeError"),
+    ("num_classes", 10.0, "TypeError"),
+    ("num_classes", True, "TypeError"),
+    ("num_classes", 0, "ValueError"),
+    ("rngs", 42, "TypeError"),
+]
+COMPLAIN = """
+import json, sys
+from resnet_jax import ResNet18
+for argument, value, _ in json.loads(sys.argv[1]):
+    try:
+        ResNet18(**{argument: value})
+    except Exception as error:
+        print(json.dumps([type(error).__name__, str(error)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def complaints() -> list[list[str]]:
+    """Kind and message of the error of each wrong argument, from a process without the type checks of the tests."""
+    command = [sys.executable, "-c", COMPLAIN, json.dumps(WRONG)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("index", range(len(WRONG)), ids=[f"{argument}={value}" for argument, value, _ in WRONG])
+def test_a_wrong_argument_is_named_with_its_value(complaints, index):
+    argument, value, expected = WRONG[index]
+    kind, message = complaints[index]
+    assert kind == expected
+    assert f"{argument}={value!r}" in message
+
+
+def test_an_unknown_argument_is_named():
+    with pytest.raises(TypeError, match="'classes'"):
+        ResNet18(classes=10)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (("fc", "kernel"), 0),
+        (("layer4", 1, "conv1", "kernel"), 1),
+        (("layer3", 0, "downsample", 0, "kernel"), 2),
+        (("layer2", 0, "bn1", "scale"), 3),
+        (("layer1", 0, "conv1", "kernel"), 4),
+        (("conv1", "kernel"), 5),
+        (("bn1", "bias"), 5),
+    ],
+)
+def test_the_depth_of_a_weight_grows_from_the_classifier_to_the_stem(path, expected):
+    assert ResNet18.depth(path) == expected
