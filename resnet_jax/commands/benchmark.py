@@ -121,13 +121,12 @@ def _figures(
     if against is not None:
         torch_peer.check(device, jax.device_count())
     shape = {"num_classes": 10 if network.stem == "cifar" else 1000, "image_size": image_size}
+    chosen: Any = batch_size
     found: dict[str, Any] = {}
     if batch_size == "auto":
         speeds = _sweep(network, shape, repeats, say)
         found["sweep"] = [{"batch_size": size, "train_images_per_second": it} for size, it in speeds.items()]
         chosen = max(speeds, key=speeds.__getitem__)
-    else:
-        chosen = batch_size
     say(f"compiling for batches of {chosen}")
     workload = Workload(network, batch_size=chosen, **shape)
     works = {name: getattr(workload, name) for name in ("forward", "train", "input", "end_to_end")}

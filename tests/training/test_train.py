@@ -436,8 +436,10 @@ def test_a_run_on_eight_devices_goes_on_on_one(trainer, tmp_path, whole):
     first = eight.interrupt(tmp_path / "run", signal.SIGTERM, after="epoch 3/4")
     second = trainer.run(tmp_path / "run")
     assert "8 x cpu" in first.stdout and "1 x cpu" in second.stdout and "resuming from step" in second.stdout
+    expected, got = (read_metrics(workdir)[0] for workdir in (whole[0], tmp_path / "run"))
+    assert got["loss"] == pytest.approx(expected["loss"], rel=0.02)  # later epochs part ways, from rounding errors on
     expected, got = (read_summary(workdir) for workdir in (whole[0], tmp_path / "run"))
-    assert got["test_loss"] == pytest.approx(expected["test_loss"], rel=0.2)
+    assert got["test_accuracy"] == pytest.approx(expected["test_accuracy"], abs=0.1)
 
 
 def test_the_first_epochs_train_on_shrunk_images(trainer):
