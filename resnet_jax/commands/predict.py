@@ -22,6 +22,7 @@ from resnet_jax.models.registry import Architecture
 if TYPE_CHECKING:  # it imports JAX
     from resnet_jax.classifier.files import Result
 
+IMAGES_PER_DEVICE = 4  # at least, if the CPU is divided into devices
 OVERLAY = ".gradcam.png"  # what --explain adds to the name of an image
 
 
@@ -66,10 +67,14 @@ def predict(
     paths = find_images(images)
     overlays = _overlays(paths, explain_dir) if explain or explain_dir else {}
 
+    size = min(batch_size, 1 << (len(paths) - 1).bit_length())  # powers of 2: few programs to compile, and cached ones
+    if "jax" not in sys.modules:  # which reads this when it is imported; two devices were 15% faster on two cores
+        devices = max(min(os.cpu_count() or 1, size // IMAGES_PER_DEVICE), 1)
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(devices))
+
     from resnet_jax.classifier.classifier import load_classifier
     from resnet_jax.classifier.files import classify_files
 
-    size = min(batch_size, 1 << (len(paths) - 1).bit_length())  # powers of 2: few programs to compile, and cached ones
     classifier = load_classifier(model, arch=arch)
     if classifier.info.get("best"):
         print(f"{printable(model)}: step {classifier.info['step']:,}, the best on val", file=sys.stderr)
