@@ -74,10 +74,7 @@ def stored_structure(path: Path) -> dict[str, tuple[int, ...]]:
 
 def structure_of(tree: PyTree) -> dict[str, tuple[int, ...]]:
     """Return the shape of each array of a tree, by its path, in the form in which Orbax stores it."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): _shape(leaf)
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
+    return {_name(path): _shape(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def arranged_like(like: PyTree, tree: PyTree) -> PyTree:
