@@ -8,6 +8,9 @@ ON_GPU = os.environ.get("RESNET_JAX_TESTS") == "gpu"  # for `pytest -m gpu`
 if not ON_GPU:
     os.environ["JAX_PLATFORMS"] = "cpu"  # of the processes under test too
 
+# Compiling takes most of a test's time. The slow tests, which the CI script runs with 0 here, are optimized as usual.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import jax  # noqa: E402
 
 if not ON_GPU:

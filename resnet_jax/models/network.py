@@ -1,6 +1,7 @@
 """A network of the registry with its sizes, built with weights or without."""
 
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -38,4 +39,9 @@ class Network:
 
     def abstract(self, **options: Any) -> ResNet:
         """Build the network with shapes in place of weights, to be filled by `weights.torchvision.assign`."""
-        return nnx.eval_shape(lambda: self.build(**options))
+        return nnx.merge(*_shapes(self, **options), copy=True)
+
+
+@cache  # tracing a deep network takes over a second
+def _shapes(network: Network, **options: Any) -> tuple[nnx.GraphDef, nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: network.build(**options)))

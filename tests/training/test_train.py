@@ -472,39 +472,31 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(trainer, tmp_path
     assert caught.value.exit_code == 1 and "--optimizer.peak-learning-rate" in str(caught.value)
 
 
-@pytest.mark.parametrize("bad_step", [30])
-def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(trainer, tmp_path, monkeypatch, bad_step):
+def change_params(monkeypatch, step: int, change) -> None:
+    """Applies `change` to every parameter of a run after `step` steps."""
     original = loop.assemble
 
-    def poisoned(config, dataset, mesh):
+    def assemble_changed(config, dataset, mesh):
         run, state = original(config, dataset, mesh)
 
         def steps(state, *rest):
-            spoil = jax.tree.map(lambda x: x * np.nan, state.params) if state.step == bad_step else state.params
-            return run.steps(replace(state, params=spoil), *rest)
+            state, metrics = run.steps(state, *rest)
+            return (state if state.step != step else replace(state, params=jax.tree.map(change, state.params))), metrics
 
         return replace(run, steps=steps), state
 
-    monkeypatch.setattr(loop, "assemble", poisoned)
-    with pytest.raises(UserError, match=rf"step {bad_step} is not .*checkpoint: step 22 in "):
+    monkeypatch.setattr(loop, "assemble", assemble_changed)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(trainer, tmp_path, monkeypatch):
+    change_params(monkeypatch, 30, lambda values: values * np.nan)
+    with pytest.raises(UserError, match=r"step 30 is not .*checkpoint: step 22 in "):
         loop.train(trainer.quick_config(), tmp_path, console=quiet())
 
 
 def test_an_update_that_is_not_finite_is_not_saved(trainer, tmp_path, monkeypatch):
     """The loss of the last step of an epoch is computed before its update."""
-    original = loop.assemble
-
-    def poisoned(config, dataset, mesh):
-        run, state = original(config, dataset, mesh)
-
-        def steps(state, *rest):
-            state, metrics = run.steps(state, *rest)
-            params = jax.tree.map(lambda x: x * np.nan, state.params) if state.step == 44 else state.params
-            return replace(state, params=params), metrics
-
-        return replace(run, steps=steps), state
-
-    monkeypatch.setattr(loop, "assemble", poisoned)
+    change_params(monkeypatch, 44, lambda values: values * np.nan)
     config = trainer.quick_config(epochs=3)  # epochs 1 and 3 are evaluated
     config = replace(config, evaluate=replace(config.evaluate, every_epochs=3))
     with pytest.raises(UserError, match=r"step 44 .*checkpoint: step 22 in "):
@@ -574,40 +566,37 @@ def test_the_evaluation_is_the_same_at_any_batch_size(trainer, whole):
         assert result.mean_loss == pytest.approx(summary["test_loss"], rel=1e-6)
 
 
-def test_a_validation_split_is_logged_and_its_best_checkpoint_kept_and_evaluated(trainer, tmp_path):
-    config = trainer.quick_config(epochs=4)
+@pytest.fixture(scope="module")
+def validated(trainer, tmp_path_factory):
+    """Folder and summary of a run with a validation split, whose last epoch ends worse than those before it."""
+    workdir = tmp_path_factory.mktemp("validated") / "run"
+    config = trainer.quick_config(epochs=4, ema_decay=None)
     config = replace(
-        config,
-        data=replace(config.data, val_fraction=0.1),
-        evaluate=replace(config.evaluate, every_epochs=1),
+        config, data=replace(config.data, val_fraction=0.1), evaluate=replace(config.evaluate, every_epochs=1)
     )
-    summary = loop.train(config, tmp_path, console=quiet())
-    scores = {line["step"]: line["accuracy"] for line in read_metrics(tmp_path) if line["split"] == "val"}
-    assert len(scores) == 4
-    kept = {int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_mesh", one_device_mesh)
+        change_params(patch, 80, np.negative)
+        return workdir, loop.train(config, workdir, console=quiet())
+
+
+def test_a_validation_split_is_logged_and_its_best_checkpoint_kept(validated):
+    scores = {line["step"]: line["accuracy"] for line in read_metrics(validated[0]) if line["split"] == "val"}
+    assert list(scores) == [20, 40, 60, 80]
+    kept = {int(path.name) for path in (validated[0] / "checkpoints").glob("[0-9]*")}
     best = [step for step in scores if scores[step] == max(scores.values())]
-    assert max(scores) in kept and kept & set(best) and len(kept) <= 3
-    assert summary["evaluated_step"] in best
+    assert 80 in kept and kept & set(best) and len(kept) <= 3
 
 
-def test_the_summary_is_of_the_best_checkpoint_and_evaluate_agrees(trainer, tmp_path, capsys):
-    """The rate is so high that a later epoch is worse than the first."""
-    config = trainer.quick_config(epochs=3)
-    config = replace(
-        config,
-        data=replace(config.data, val_fraction=0.1),
-        evaluate=replace(config.evaluate, every_epochs=1),
-        optimizer=replace(config.optimizer, peak_learning_rate=3.0, warmup=0.9, initial_factor=0.001),
-        train=replace(config.train, ema_decay=None),
-    )
-    summary = loop.train(config, tmp_path, console=quiet())
-    assert summary["evaluated_step"] < summary["steps"]
-    capsys.readouterr()
-    evaluate_command(str(tmp_path), json=True)
+def test_the_summary_is_of_the_best_checkpoint_and_evaluate_agrees(validated, capsys):
+    workdir, summary = validated
+    assert summary["evaluated_step"] < summary["steps"] == 80
+    evaluate_command(str(workdir), json=True)
     assert json.loads(capsys.readouterr().out)["accuracy"] == summary["test_accuracy"]
 
 
-def test_a_small_terminal_gets_the_figures_whole(trainer, tmp_path, whole):
+def test_a_small_terminal_gets_the_figures_whole(trainer, tmp_path, broken):
+    shutil.copytree(broken.stopped, tmp_path / "run")  # an epoch is left
     parent, child = pty.openpty()
     os.set_blocking(parent, True)
     shape = f"stty rows 15 cols 60 <&{child}"

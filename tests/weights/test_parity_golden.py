@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from golden import draw
@@ -18,8 +19,17 @@ def marked(case: draw.Case):
     return pytest.param(case, marks=() if str(case) == "resnet18_64" else pytest.mark.slow, id=str(case))
 
 
+@pytest.fixture(scope="module")
+def optimized():
+    """These networks take longer to run without XLA's optimizations than to compile with them."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(scope="module", params=map(marked, draw.CASES))
-def errors(request) -> dict[str, float]:
+def errors(request, optimized) -> dict[str, float]:
     """Return the error of every tensor of one recorded case, by key."""
     model = MEMBERS[request.param.name](num_classes=draw.CLASSES)
     shapes = {key: tensor.shape for key, tensor in to_torchvision(model).items()}

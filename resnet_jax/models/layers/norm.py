@@ -96,7 +96,7 @@ class BatchNorm(nnx.Module):
 
     def _average(self, running: nnx.BatchStat, groups: Float[Array, "groups 1 1 1 channels"]) -> None:
         new = lax.stop_gradient(groups.mean((0, 1, 2, 3)))
-        running[...] = self.momentum * running[...] + (1 - self.momentum) * new
+        running.set_value(self.momentum * running[...] + (1 - self.momentum) * new)
 
     def _affine(self, images: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
         factor = self.scale[...] * lax.rsqrt(var + self.epsilon)
