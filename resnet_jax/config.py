@@ -41,7 +41,7 @@ class DataConfig:
     """The images."""
 
     source: Literal["tfds", "folder"] = "tfds"
-    """"tfds": a TensorFlow Datasets name; "folder": images in class subfolders of --data.dir."""
+    """"tfds": a TensorFlow Datasets name; "folder": --data.dir holds images in class folders, which is recognized."""
     name: str = "digits"
     """TFDS name: digits (needs no download), cifar10, cifar100, mnist, fashion_mnist, or any prepared set."""
     dir: Path | None = None
@@ -199,7 +199,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """Build the configuration that `as_dict` has written, perhaps in an older version of this package.
 
     Args:
-        values: fields by section; an absent field has its default.
+        values: fields by section; an absent field has its default, and a relative `data.dir` becomes absolute.
 
     Raises:
         UsageError: a section or field is unknown, or a value is out of its range.
@@ -213,7 +213,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         )
     fields = {name: dict(values.get(name, {})) for name in sections}
     if fields["data"].get("dir") is not None:
-        fields["data"]["dir"] = Path(fields["data"]["dir"])
+        fields["data"]["dir"] = Path(fields["data"]["dir"]).expanduser().absolute()
     return Config(**{name: kind(**fields[name]) for name, kind in sections.items()})
 
 

@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +37,10 @@ def parse(
     config = load_config(known.config)
     sections = {name: getattr(config, name) for name in Config.__dataclass_fields__}
     parsed = tyro.cli(arguments, default=arguments(**sections), args=rest, prog=prog)
-    return known.config, Config(**{name: getattr(parsed, name) for name in sections}), parsed
+    config = Config(**{name: getattr(parsed, name) for name in sections})
+    if config.data.dir is not None:  # the run's configuration is also read from other folders
+        config = replace(config, data=replace(config.data, dir=config.data.dir.expanduser().absolute()))
+    return known.config, config, parsed
 
 
 def load_config(path: Path) -> Config:

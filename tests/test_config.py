@@ -137,7 +137,7 @@ def test_a_configuration_of_an_older_version_has_the_defaults_of_absent_fields()
 
 
 def test_a_dictionary_returns_the_configuration():
-    config = Config(data=DataConfig(dir=Path("images")), train=TrainConfig(epochs=3))
+    config = Config(data=DataConfig(dir=Path("/images")), train=TrainConfig(epochs=3))
     assert from_dict(json.loads(json.dumps(as_dict(config)))) == config
 
 

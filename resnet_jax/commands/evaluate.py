@@ -1,7 +1,7 @@
 """`resnet-jax evaluate`: a trained network on a whole split, every image once."""
 
-import dataclasses
 import json as json_lines
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -76,12 +76,20 @@ def _figures(classifier: Any, data: EvalData, tta: Literal["none", "flip", "full
     from resnet_jax.training.setup import open_source
     from resnet_jax.training.summary import figures_of
 
-    config, preprocessing = _data_config(classifier, data), classifier.preprocessing
+    config, own = _data_config(classifier, data)
+    preprocessing = classifier.preprocessing
     resize = preprocessing.resize if config.image_size == preprocessing.image_size else None
-    source = open_source(config)
+    source = open_source(config, hold_out=own)
+    for remark in source.remarks:
+        print(printable(remark), file=sys.stderr)
     logit_of = match_classes(classifier, source.class_names)
     dataset = load(source, config.image_size, resize=resize, interpolation=preprocessing.interpolation)
-    images, labels = getattr(dataset.hold_out(config.val_fraction), data.split)
+    split = getattr(dataset.hold_out(config.val_fraction), data.split)
+    if split is None or not len(split.labels):
+        raise UsageError(
+            f"--data.split: got {data.split}, but {dataset.name} has no such images; leave it out for test"
+        )
+    images, labels = split
     predictor = Predictor(classifier, batch_size=min(batch_size, len(labels)), tta=tta)
     result = evaluate_predictor(predictor, images, logit_of[labels])
     accuracies = result.class_accuracy[logit_of]
@@ -102,23 +110,22 @@ def _figures(classifier: Any, data: EvalData, tta: Literal["none", "flip", "full
     }
 
 
-def _data_config(classifier: Any, data: EvalData) -> DataConfig:
-    """Return the training run's own images if there is a run, with the changes of the command line."""
+def _data_config(classifier: Any, data: EvalData) -> tuple[DataConfig, bool]:
+    """Return which images to read, and whether they are those of the training run, with its division."""
     given = {key: value for key in ("source", "name", "dir") if (value := getattr(data, key)) is not None}
-    other = {"image_size": classifier.preprocessing.image_size, "val_fraction": None}
     if "config" in classifier.info:
         trained = from_dict(classifier.info["config"]).data
-        changed = dataclasses.replace(trained, **given)
-        if changed == trained:
-            return trained
-        given = {"source": changed.source, "name": changed.name, "dir": changed.dir}
-    if not {"name", "source"} & given.keys():
+        if all(getattr(trained, key) == value for key, value in given.items()):
+            return trained, True
+        if given.keys() == {"name"}:
+            given |= {"source": "tfds"} | ({"dir": trained.dir} if trained.source == "tfds" else {})
+        elif given.keys() == {"dir"}:
+            given |= {"source": trained.source, "name": trained.name}
+    elif given.keys() == {"dir"}:
+        given["source"] = "folder"
+    if "name" not in given and given.get("source") != "folder":
         raise UsageError("--data.name: got nothing, expected the images to evaluate on, such as --data.name cifar10")
-    if data.split == "val":
-        raise UsageError(
-            "--data.split: got val, expected test or train: only of its own images has a training run held some out"
-        )
-    return DataConfig(**given, **other)
+    return DataConfig(**given, image_size=classifier.preprocessing.image_size, val_fraction=None), False
 
 
 def _print(figures: dict[str, Any]) -> None:

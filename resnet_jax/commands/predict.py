@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.text import Text
 
-from resnet_jax.data.reading.folder import list_images
+from resnet_jax.data.reading.folder import OVERLAY, describe_skipped, list_images
 from resnet_jax.errors import UsageError, UserError, printable
 from resnet_jax.models.registry import Architecture
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # it imports JAX
     from resnet_jax.classifier.files import Result
 
 IMAGES_PER_DEVICE = 4  # at least, if the CPU is divided into devices
-OVERLAY = ".gradcam.png"  # what --explain adds to the name of an image
 
 
 def predict(
@@ -92,7 +91,10 @@ def find_images(names: Sequence[str]) -> list[str]:
     """
     lines = [os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer] if "-" in names else []
     given = [each for name in names for each in (lines if name == "-" else [name]) if each]
-    paths = [path for name in given for path in _expand(name) or [name]]
+    skipped: list[Path] = []
+    paths = [path for name in given for path in _expand(name, skipped) or [name]]
+    if remark := describe_skipped(skipped):
+        print(printable(remark), file=sys.stderr)
     if not any(map(os.path.isfile, paths)):
         got = ", ".join(given[:3]) + (", ..." if len(given) > 3 else "")
         raise UserError(
@@ -101,10 +103,10 @@ def find_images(names: Sequence[str]) -> list[str]:
     return paths
 
 
-def _expand(name: str) -> list[str]:
+def _expand(name: str, skipped: list[Path]) -> list[str]:
     if os.path.isdir(name):
-        found = [str(path) for path in list_images(Path(name))]
-    elif has_magic(name) and not os.path.exists(name):
+        return [str(path) for path in list_images(Path(name), skipped)]
+    if has_magic(name) and not os.path.exists(name):
         found = [path for path in sorted(glob(name, recursive=True)) if os.path.isfile(path)]
     else:
         return [name]

@@ -1,7 +1,7 @@
 """A source decoded into memory, with a cache of the decoded images."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int32, UInt8
@@ -11,7 +11,7 @@ from resnet_jax.data.reading.images import Interpolation, decode
 from resnet_jax.data.source import Source
 from resnet_jax.data.split import stratified_holdout
 from resnet_jax.data.statistics import channel_statistics
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UsageError, UserError
 
 
 class Split(NamedTuple):
@@ -30,20 +30,42 @@ class Dataset:
     train: Split
     test: Split
     val: Split | None = None
-    """Images held out of the training set."""
+    """Images held out to choose the best checkpoint."""
     key: str | None = None
     """Hash of everything that the images depend on; None if they are not cached."""
+    contents: Any = None
+    """What tells the images from others, as in `Source`."""
+    remarks: tuple[str, ...] = ()
+    """What a person should know about the images."""
 
     def hold_out(self, fraction: float | None) -> "Dataset":
-        """Return the data set with this share of the training images, of each class, in `val`; with None, as it is."""
+        """Return the data set with this share of the training images, of each class, in `val`; with None, as it is.
+
+        Raises:
+            UsageError: the data set has a validation split of its own.
+        """
         if fraction is None:
             return self
+        if self.val is not None:
+            raise UsageError(
+                f"--data.val-fraction: got {fraction}, but {self.name} has a validation split of its own: leave one out"
+            )
         kept, held = (
             Split(self.train.images[indices], self.train.labels[indices])
             for indices in stratified_holdout(self.train.labels, fraction)
         )
-        key = None if self.key is None else f"{self.key}-{fraction}"
-        return Dataset(self.name, self.class_names, kept, self.test, held, key)
+        return replace(self, train=kept, val=held, key=None if self.key is None else f"{self.key}-{fraction}")
+
+    def describe(self) -> str:
+        """Return a sentence with the number of images of each split, and of the classes in training."""
+        counts = np.bincount(self.train.labels, minlength=len(self.class_names))
+        fewest, most = counts.min(), counts.max()
+        splits = {"training": self.train, "validation": self.val, "test": self.test}
+        images = ", ".join(f"{len(split.labels):,} {name}" for name, split in splits.items() if split is not None)
+        named = ", ".join(f"{name} {count:,}" for name, count in zip(self.class_names, counts, strict=True))
+        classes = named if len(counts) <= 6 else f"{len(counts)} with {fewest:,} to {most:,} training images each"
+        unbalanced = "; unbalanced, so look at the accuracy of each class" if most > 10 * fewest else ""
+        return f"{images} images of {self.name}; classes: {classes}{unbalanced}"
 
     def statistics(self) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
         """Return mean and standard deviation of the training images' channels, in units of 0 to 1."""
@@ -71,18 +93,26 @@ def load(
     """
 
     def decode_splits() -> dict[str, np.ndarray]:
-        (train, train_labels), (test, test_labels) = (
-            decode(split, image_size, resize, interpolation) for split in (source.train, source.test)
-        )
-        if train.shape[1:] != test.shape[1:]:
-            raise UserError(
-                f"the images of {source.name} have one size (height, width) in train and another in test: "
-                f"{train.shape[1:3]} and {test.shape[1:3]}. Set `--data.image-size` to resize and crop all of them."
-            )
-        return {"train": train, "train_labels": train_labels, "test": test, "test_labels": test_labels}
+        arrays: dict[str, np.ndarray] = {}
+        for split, examples in splits.items():
+            images, labels = decode(examples, image_size, resize, interpolation)
+            first = next(iter(splits))
+            if images.shape[1:] != arrays.setdefault(first, images).shape[1:]:
+                raise UserError(
+                    f"the images of {source.name} have one size (height, width) in {first} and another in {split}: "
+                    f"{arrays[first].shape[1:3]} and {images.shape[1:3]}. Set `--data.image-size` to resize and crop "
+                    "all of them."
+                )
+            arrays |= {split: images, f"{split}_labels": labels}
+        return arrays
 
+    named = {"train": source.train, "test": source.test, "val": source.val or ()}
+    splits = {split: examples for split, examples in named.items() if len(examples)}
     sizes = [image_size, resize, interpolation]
     key = fingerprint(source.class_names, source.layout, sizes, stamps(source.files))
     arrays = cached(source.name, key, decode_splits)
-    train, test = (Split(arrays[split], arrays[f"{split}_labels"]) for split in ("train", "test"))
-    return Dataset(source.name, source.class_names, train, test, key=key)
+    read = {name: Split(arrays[name], arrays[f"{name}_labels"]) for name in splits}
+    train = read.get("train", Split(*(values[:0] for values in read["test"])))
+    return Dataset(
+        source.name, source.class_names, train, read["test"], read.get("val"), key, source.contents, source.remarks
+    )

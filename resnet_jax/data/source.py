@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_jax.data.reading.folder import list_folder
-from resnet_jax.data.reading.images import Examples
+from resnet_jax.data.reading.cache import fingerprint
+from resnet_jax.data.reading.folder import Classes, describe_skipped, list_folder
+from resnet_jax.data.reading.images import Example, Examples
 from resnet_jax.data.reading.tfds_folders import default_data_dir
 from resnet_jax.errors import UserError
 
@@ -15,16 +16,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A labeled data set with a training and a test split, still encoded."""
+    """A labeled data set with its splits, still encoded."""
 
     name: str
     class_names: tuple[str, ...]
     train: Examples
+    """No images in a folder that has a test split only."""
     test: Examples
     files: tuple[Path, ...]
     """Files that the images are read from."""
+    val: Examples | None = None
+    """Images held out to choose the best checkpoint, where the data set has a split of its own for that."""
     layout: Any = None
-    """What else the splits depend on, in JSON's types: the class and split of each file of a folder."""
+    """What else the splits depend on, in JSON's types: the class of each file of a folder by split."""
+    contents: Any = None
+    """What tells these images from others wherever they are, in JSON's types: by split and class of a folder the number
+    of images and a hash of their names and sizes."""
+    remarks: tuple[str, ...] = ()
+    """What a person should know about the images."""
 
 
 def open_tfds(name: str, data_dir: Path | None = None) -> Source:
@@ -50,23 +59,50 @@ def open_tfds(name: str, data_dir: Path | None = None) -> Source:
         for split in ("train", _test_split(builder, image_key, label_key))
     ]
     files = tuple(path for path in Path(builder.data_dir).iterdir() if path.is_file())
-    return Source(name, tuple(builder.info.features[label_key].names), splits[0], splits[1], files)
+    names = tuple(builder.info.features[label_key].names)
+    return Source(name, names, splits[0], splits[1], files, contents=builder.info.full_name)
 
 
-def open_folder(path: Path) -> Source:
+def open_folder(path: Path, *, hold_out: bool = True) -> Source:
     """Open PATH/train/<class>/<image> and PATH/test/<class>/<image>, or PATH/<class>/<image>.
 
-    "val" and "validation" are used as "test". In the second form a fixed fifth of each class is the test split. Classes
-    are in alphabetical order.
+    In the first form, PATH/val is the validation split, or the test split if there is no other. In the second form, a
+    fixed fifth of each class is the test split. Classes are in alphabetical order.
+
+    Args:
+        path: the folder.
+        hold_out: in the second form; otherwise all images are the test split, as for a network trained on others.
 
     Raises:
-        UserError: the folder does not exist or has another layout.
+        UserError: the folder does not exist, has another layout or could be read in two ways.
     """
     path = path.expanduser().absolute()
-    class_names, train, test = list_folder(path)
-    layout = [[example.label for example in train], [example.label for example in test]]
-    files = tuple(Path(example.origin) for example in (*train, *test))
-    return Source(path.name, class_names, train, test, files, layout)
+    listing = list_folder(path, hold_out=hold_out)
+    examples = {split: _examples(classes) for split, classes in listing.splits.items()}
+    train, val, test = examples.get("train", []), examples.get("val"), examples["test"]
+    skipped = describe_skipped(listing.skipped)
+    return Source(
+        name=path.name,
+        class_names=listing.class_names,
+        train=train,
+        test=test,
+        val=val,
+        files=tuple(Path(example.origin) for each in examples.values() for example in each),
+        layout={split: [example.label for example in each] for split, each in examples.items()},
+        contents={split: _contents(classes) for split, classes in listing.splits.items()},
+        remarks=(skipped,) if skipped else (),
+    )
+
+
+def _examples(classes: Classes) -> list[Example]:
+    return [Example(str(path), path, label) for label, paths in enumerate(classes.values()) for path in paths]
+
+
+def _contents(classes: Classes) -> dict[str, str]:
+    return {
+        name: f"{len(paths)} images, {fingerprint([(path.name, path.stat().st_size) for path in paths])[:8]}"
+        for name, paths in classes.items()
+    }
 
 
 def _image_and_label(info: "tfds.core.DatasetInfo") -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Checkpoints with Orbax: written in the background, complete or not at all, restored onto any number of devices."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from resnet_jax.runs.stored import Restored, reason, stored_structure, structure
 
 policies = ocp.checkpoint_managers
 UNKNOWN = -1.0  # score of a checkpoint that was not evaluated: below any accuracy
-COMPARED = ("class_names", "image_shape", "train_images", "test_images", "mean", "std")
+COMPARED = ("class_names", "image_shape", "train_images", "test_images", "mean", "std", "data")
 """Metadata that describe the images: a run goes on only with those that it has been trained on."""
 
 
@@ -150,12 +150,21 @@ class Checkpoints:
 
 def _check_images(stored: dict[str, Any], now: dict[str, Any]) -> None:
     both = [key for key in COMPARED if key in stored and key in now]
-    changed = [f"{key}: {stored[key]} -> {now[key]}" for key in both if stored[key] != now[key]]
+    changed = [line for key in both for line in _differences(key, stored[key], now[key])]
     if changed:
+        shown = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
         raise UserError(
-            f"the images are not those that the run was trained on ({'; '.join(changed)}): restore them, or start "
-            "again with another --workdir"
+            f"the images are not those that the run was trained on ({shown}): restore them, or start again with "
+            "another --workdir"
         )
+
+
+def _differences(name: str, stored: Any, now: Any) -> Iterator[str]:
+    if isinstance(stored, dict) and isinstance(now, dict):
+        for key in dict.fromkeys((*stored, *now)):
+            yield from _differences(f"{name} {key}", stored.get(key), now.get(key))
+    elif stored != now:
+        yield f"{name}: {stored} -> {now}"
 
 
 def _score(metrics: dict[str, float]) -> float:

@@ -106,7 +106,8 @@ def _train(
     smaller_batch = f"--train.batch-size is {config.train.batch_size}; choose a smaller one, in a new --workdir"
     with Logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook:
         with display, memory_faults(smaller_batch):
-            display.say(_describe(run, state, step, workdir))
+            for line in (*run.dataset.remarks, run.dataset.describe(), _describe(run, state, step, workdir)):
+                display.say(line)
             for call in advance(run, state, metrics, step, total):
                 sums = jax.device_get(call.metrics)
                 display.count(call.steps, call.started, call.waited, compiled=call.first)
@@ -171,7 +172,6 @@ def _saved(state: TrainState, metrics: TrainMetrics) -> dict[str, Any]:
 def _describe(run: Run, state: TrainState, step: int, workdir: Path) -> str:
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     return (
-        f"{parameters:,} parameters, {run.info['train_images']:,} training images of {run.dataset.name}, "
-        f"{run.program.total_steps - step:,} steps to go, {run.mesh.size} x {run.mesh.devices.flat[0].device_kind}; "
-        f"run folder {workdir}"
+        f"{parameters:,} parameters, {run.program.total_steps - step:,} steps to go, "
+        f"{run.mesh.size} x {run.mesh.devices.flat[0].device_kind}; run folder {workdir}"
     )

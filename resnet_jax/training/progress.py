@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from resnet_jax.errors import printable
 from resnet_jax.training.metrics import TrainMetrics
 
 PLAIN_INTERVAL = 60.0  # seconds between plain progress lines
@@ -82,7 +83,7 @@ class Display:
 
     def say(self, message: str) -> None:
         """Print a line, above the bar if there is one."""
-        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(message), highlight=False, markup=False, soft_wrap=True)
 
     def _left(self, step: int) -> timedelta:
         return timedelta(seconds=round((self._total - step) * self._seconds / max(self._timed_steps, 1)))

@@ -14,8 +14,10 @@ from resnet_jax.config import Config, DataConfig, as_dict
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.feed import Feed
 from resnet_jax.data.memory import Dataset, Split
+from resnet_jax.data.reading.folder import has_class_folders
 from resnet_jax.data.resident import EvalBatch, ResidentFeed, eval_batches
 from resnet_jax.data.source import Source, open_folder, open_tfds
+from resnet_jax.errors import UserError
 from resnet_jax.hardware.compilation import CompiledStep
 from resnet_jax.hardware.sharding import place, replicated, sharded
 from resnet_jax.training.model import draw_model, start_from
@@ -58,11 +60,13 @@ def resolve(config: Config, platform: str) -> Config:
     return replace(config, model=replace(config.model, dtype=dtype))
 
 
-def open_source(config: DataConfig) -> Source:
-    """Open the images that `config` describes; see `resnet_jax.data.source`."""
-    if config.source == "folder":
-        assert config.dir is not None
-        return open_folder(config.dir)
+def open_source(config: DataConfig, *, hold_out: bool = True) -> Source:
+    """Open the images that `config` describes; see `resnet_jax.data.source`.
+
+    A `dir` that holds images in class folders is read as a folder: it is not one in which TFDS has prepared anything.
+    """
+    if config.dir is not None and (config.source == "folder" or has_class_folders(config.dir.expanduser())):
+        return open_folder(config.dir, hold_out=hold_out)
     return open_tfds(config.name, config.dir)
 
 
@@ -71,7 +75,10 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
 
     Raises:
         UsageError: the configuration does not fit the data; see `make_program`.
+        UserError: there are no images to train on.
     """
+    if not len(dataset.train.labels):
+        raise UserError(f"{dataset.name} has only a test split: add {dataset.name}/train to train on")
     chosen = resolve(config, mesh.devices.flat[0].platform)
     dataset = dataset.hold_out(config.data.val_fraction)
     train = dataset.train
@@ -114,6 +121,7 @@ def _checkpoint_info(config: Config, dataset: Dataset, mean: np.ndarray, std: np
         "image_shape": list(dataset.train.images.shape[1:]),
         "train_images": len(dataset.train.labels),
         "test_images": len(dataset.test.labels),
+        "data": dataset.contents,
         "mean": mean.tolist(),
         "std": std.tolist(),
     }

@@ -1,5 +1,6 @@
 """The cache of decoded arrays: what is a hit, and that incomplete files are never used."""
 
+import itertools
 import os
 import resource
 import signal
@@ -167,3 +168,34 @@ def test_a_symbolic_link_that_moves_has_another_stamp(file, tmp_path):
     before = stamps([first])
     first.rename(second)
     assert stamps([second]) != before
+
+
+def flip(path: Path) -> None:
+    """Flip the last bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def save_other_shape(path: Path) -> None:
+    np.save(path, np.arange(5, dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *itertools.product(("images.npy", "labels.npy"), (flip, save_other_shape, Path.unlink)),
+        *itertools.product(("checksums.json",), (flip, Path.unlink)),
+    ],
+)
+def test_a_damaged_cache_is_made_again_with_a_warning(file, caplog, damage, name):
+    make = Maker()
+    cached("set", fingerprint(stamps([file])), make)
+    (damaged,) = image_cache().glob(f"*/{name}")
+    damage(damaged)
+    arrays = cached("set", fingerprint(stamps([file])), make)
+    np.testing.assert_array_equal(arrays["images"], np.arange(6))
+    np.testing.assert_array_equal(arrays["labels"], np.arange(2))
+    assert make.calls == 2 and "is damaged" in caplog.text
+    cached("set", fingerprint(stamps([file])), make)
+    assert make.calls == 2

@@ -13,10 +13,12 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from resnet_jax.config import DataConfig
 from resnet_jax.data.memory import load
 from resnet_jax.data.reading.images import decode_rgb, encode_png
 from resnet_jax.data.source import open_folder, open_tfds
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UsageError, UserError
+from resnet_jax.training.setup import open_source
 
 
 @pytest.fixture(autouse=True)
@@ -244,6 +246,122 @@ def test_hidden_files_and_folders_and_other_files_are_ignored(tmp_path):
     dataset = load(open_folder(tmp_path), None)
     assert dataset.class_names == ("cat", "dog")
     assert len(dataset.train.labels) + len(dataset.test.labels) == 10
+
+
+@pytest.mark.parametrize(
+    "train, test", [("Training", "Testing"), ("Train", "Test"), ("TRAIN", "valid"), ("train", "Val")]
+)
+def test_split_folders_in_their_usual_spellings_are_splits(tmp_path, train, test):
+    fill(tmp_path / train, 3)
+    fill(tmp_path / test, 2)
+    source = open_folder(tmp_path)
+    assert source.class_names == ("cat", "dog") and (len(source.train), len(source.test)) == (6, 4)
+
+
+def test_a_validation_folder_beside_a_test_folder_is_the_validation_split(tmp_path):
+    for name, count in (("train", 4), ("val", 3), ("test", 2)):
+        fill(tmp_path / name, count)
+    dataset = load(open_folder(tmp_path), None)
+    assert dataset.val is not None
+    assert [len(split.labels) for split in (dataset.train, dataset.val, dataset.test)] == [8, 6, 4]
+    with pytest.raises(UsageError, match="val-fraction"):
+        dataset.hold_out(0.1)
+
+
+def test_a_folder_may_have_a_test_split_only(tmp_path):
+    fill(tmp_path / "test", 2)
+    dataset = load(open_folder(tmp_path), None)
+    assert (len(dataset.train.labels), len(dataset.test.labels)) == (0, 4)
+
+
+def test_for_a_network_trained_on_others_all_images_of_class_folders_are_the_test_split(tmp_path):
+    fill(tmp_path, 5)
+    source = open_folder(tmp_path, hold_out=False)
+    assert (len(source.train), len(source.test)) == (0, 10)
+
+
+@pytest.mark.parametrize("other", ["bird", "Train", "test/0.png"])
+def test_a_folder_that_can_be_read_in_two_ways_is_refused(tmp_path, other):
+    """As splits with a folder beside them, or as classes."""
+    fill(tmp_path / "train", 2)
+    if other.endswith(".png"):
+        save(tmp_path / other, pixels(0, 4, 6, 3))
+    else:
+        fill(tmp_path / "test", 2)
+        fill(tmp_path / other, 2)
+    with pytest.raises(UserError, match="two ways"):
+        open_folder(tmp_path)
+
+
+def test_splits_without_class_folders_are_refused(tmp_path):
+    for name in ("train", "test"):
+        save(tmp_path / name / "0.png", pixels(0, 4, 6, 3))
+    with pytest.raises(UserError, match="no class folders"):
+        open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPG", ".avif"])
+def test_every_suffix_of_a_known_format_is_an_image(tmp_path, suffix):
+    fill(tmp_path, 2)
+    for name in ("cat", "dog"):
+        save(tmp_path / name / f"other{suffix}", pixels(0, 4, 6, 3))
+    assert len(open_folder(tmp_path, hold_out=False).test) == 6
+
+
+def test_what_is_skipped_is_counted_and_named(tmp_path):
+    fill(tmp_path, 2)
+    (tmp_path / "cat" / "1.heic").touch()
+    (tmp_path / "cat" / "2.HEIC").touch()
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    (tmp_path / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "dog" / "circle").symlink_to(tmp_path)
+    save(tmp_path / "dog" / "0.png.gradcam.png", pixels(0, 4, 6, 3))
+    source = open_folder(tmp_path, hold_out=False)
+    (remark,) = source.remarks
+    assert len(source.test) == 4
+    for fact in (
+        ".heic: 2",
+        "not a regular file: 1",
+        "link to nothing: 1",
+        "leads back to itself: 1",
+        ".gradcam.png: 1",
+    ):
+        assert fact in remark
+
+
+def test_an_image_in_two_classes_by_a_link_is_refused(tmp_path):
+    fill(tmp_path, 3)
+    (tmp_path / "dog" / "more").symlink_to(tmp_path / "cat")
+    with pytest.raises(UserError, match="are the same file"):
+        open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["move", "remove", "grow"])
+def test_the_contents_tell_an_image_that_moved_to_another_class_vanished_or_changed(tmp_path, change):
+    fill(tmp_path / "a", 5)
+    before = open_folder(tmp_path / "a").contents
+    image = tmp_path / "a" / "cat" / "4.png"
+    if change == "move":
+        image.rename(tmp_path / "a" / "dog" / "other.png")
+    elif change == "remove":
+        image.unlink()
+    else:
+        image.write_bytes(image.read_bytes() + b" ")
+    assert open_folder(tmp_path / "a").contents != before
+
+
+def test_the_contents_are_the_same_wherever_the_folder_is(tmp_path):
+    fill(tmp_path / "a", 5)
+    before = open_folder(tmp_path / "a").contents
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert open_folder(tmp_path / "b").contents == before
+
+
+def test_a_folder_of_class_folders_is_recognized_and_nothing_is_written_into_it(tmp_path):
+    fill(tmp_path, 5)
+    before = sorted(tmp_path.rglob("*"))
+    assert open_source(DataConfig(name="digits", dir=tmp_path)).class_names == ("cat", "dog")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_an_added_image_is_seen_despite_the_cache(tmp_path):

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,8 @@ from platformdirs import user_cache_path
 
 LIMIT_BYTES = 20 * 10**9
 """Size of the cache above which the data sets that were not used for longest are removed."""
-_FORMAT = 3  # of the cache: raised when the same files decode to other arrays
+_FORMAT = 4  # of the cache: raised when the same files decode to other arrays
+_SUMS = "checksums.json"
 
 Arrays = dict[str, np.ndarray]
 
@@ -25,7 +27,8 @@ Arrays = dict[str, np.ndarray]
 def cached(name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
     """Return `make()`, from the cache if it was kept under the same name and key.
 
-    The arrays are read-only. If the cache can't be written, a warning is logged and nothing else changes.
+    The arrays are read-only. If they are damaged, they are made again; if the cache can't be written, nothing else
+    changes. Both are logged as warnings.
 
     Args:
         name: of the data set, for people who look at the cache.
@@ -71,10 +74,23 @@ def stamps(files: Iterable[Path]) -> list[tuple[str, str, int, int]]:
 
 def _read(folder: Path) -> Arrays | None:
     """Map the arrays in a folder into memory; None if there are none or they are damaged."""
-    try:
-        return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")} or None
-    except (OSError, ValueError, EOFError):
+    if not folder.is_dir():
         return None
+    try:
+        sums = json.loads((folder / _SUMS).read_text())
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in sums}
+        if {name: _checksum(array) for name, array in arrays.items()} == sums:
+            return arrays
+        problem: object = "checksums differ"
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        problem = error
+    logging.getLogger(__name__).warning("The cache %s is damaged (%s) and is made again.", folder, problem)
+    return None
+
+
+def _checksum(array: np.ndarray) -> list[Any]:
+    """Return type, shape and CRC-32 of an array, as JSON has them."""
+    return [str(array.dtype), list(array.shape), zlib.crc32(np.ascontiguousarray(array).data.cast("B"))]
 
 
 def _write(folder: Path, arrays: Arrays) -> None:
@@ -87,7 +103,8 @@ def _write(folder: Path, arrays: Arrays) -> None:
     try:
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", array)
-        if _read(folder) is None:
+        (partial / _SUMS).write_text(json.dumps({name: _checksum(array) for name, array in arrays.items()}))
+        if not (folder / _SUMS).exists() or _read(folder) is None:
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     finally:

@@ -1,80 +1,212 @@
 """Folders of images, one folder per class: what is in them, without opening an image."""
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from resnet_jax.data.reading.images import Example
+from PIL import Image
+
 from resnet_jax.errors import UserError
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+OVERLAY = ".gradcam.png"
+"""End of the names of pictures that `resnet-jax predict --explain` draws beside images; they are no images."""
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of the formats whose suffixes make a file an image."""
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""Names of the folders of a split, in any case."""
 _LAYOUT = "expected FOLDER/train/CLASS/IMAGE and FOLDER/test/CLASS/IMAGE, or FOLDER/CLASS/IMAGE"
 
+Classes = dict[str, list[Path]]
 
-def list_folder(path: Path) -> tuple[tuple[str, ...], list[Example], list[Example]]:
-    """List the class names in alphabetical order, and the train and test examples.
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a folder."""
+
+    class_names: tuple[str, ...]
+    """In alphabetical order."""
+    splits: dict[str, Classes]
+    """By "train", "val" and "test", as far as there are any: the images of each class, in alphabetical order."""
+    skipped: tuple[Path, ...]
+    """What is not used: other files, and folders that lead back to themselves."""
+
+
+def list_folder(path: Path, *, hold_out: bool = True) -> Listing:
+    """List the images of each split and class.
+
+    Args:
+        path: holds PATH/train/CLASS/IMAGE and the like, with the names of `SPLITS`, or PATH/CLASS/IMAGE.
+        hold_out: divide class folders alone: a fixed fifth of each class is "test", the rest "train". Otherwise all of
+            them are "test".
 
     Raises:
-        UserError: the folder does not exist or has another layout, or a class has no images.
+        UserError: the folder does not exist, has another layout or could be read in two ways; a class has no images;
+            or one image is listed twice.
     """
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: {_LAYOUT}. Correct the path.")
-    train, test = (
-        path / "train",
-        next((path / name for name in ("test", "val", "validation") if _nested(path / name)), None),
+    folders = _split_folders(path)
+    skipped: list[Path] = []
+    if folders:
+        splits = {split: _list_classes(folder, skipped) for split, folder in folders.items()}
+        if "test" not in splits and "val" in splits:
+            splits["test"] = splits.pop("val")
+        _check_same_classes(splits, folders)
+        if "test" not in splits:
+            raise UserError(
+                f"{folders['train']} exists, but {path / 'test'} does not: add it, or give {folders['train']} to test "
+                "on a fifth of it."
+            )
+    else:
+        classes = _list_classes(path, skipped)
+        splits = _fifth(classes) if hold_out else {"test": classes}
+    _check_unique(image for classes in splits.values() for images in classes.values() for image in images)
+    return Listing(tuple(splits["test"]), splits, tuple(skipped))
+
+
+def has_class_folders(path: Path) -> bool:
+    """Tell whether a folder holds images in class folders, or splits of such."""
+    return path.is_dir() and any(
+        _is_image(file)
+        for folder in _visible(path)
+        for below in ([folder, *_visible(folder)] if folder.is_dir() else [])
+        for file in (_visible(below) if below.is_dir() else [])
     )
-    if not _nested(train):
-        return _fifth(_list_classes(path))
-    if test is None:
-        raise UserError(
-            f"{train} exists, but {path / 'test'} does not: add it, or give {train} to test on a fifth of it."
-        )
-    train_classes, test_classes = _list_classes(train), _list_classes(test)
-    if missing := train_classes.keys() ^ test_classes.keys():
-        raise UserError(
-            f"{train} and {test} must hold the same classes, and only one of them has {', '.join(sorted(missing))}: "
-            "add the missing class folders, or remove these."
-        )
-    return tuple(train_classes), _examples(train_classes), _examples(test_classes)
+
+
+def list_images(folder: Path, skipped: list[Path], above: frozenset[Path] = frozenset()) -> list[Path]:
+    """List the visible images in a folder and below it, in alphabetical order.
+
+    Args:
+        folder: where to look.
+        skipped: what is no image is added to it.
+        above: resolved paths of the folders around this one.
+    """
+    real, images = folder.resolve(), []
+    if real in above:
+        skipped.append(folder)
+        return []
+    for path in _visible(folder):
+        if path.is_dir():
+            images += list_images(path, skipped, above | {real})
+        elif _is_image(path):
+            images.append(path)
+        else:
+            skipped.append(path)
+    return images
+
+
+def describe_skipped(skipped: Iterable[Path]) -> str | None:
+    """Return a sentence with the number of skipped files of each kind and an example of each; None without any."""
+    kinds = defaultdict(list)
+    for path in skipped:
+        kinds[_kind(path)].append(path)
+    if not kinds:
+        return None
+    parts = [f"{kind}: {len(paths)} (such as {paths[0]})" for kind, paths in kinds.items()]
+    return f"skipped, as they are not images in a known format: {', '.join(parts)}"
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes of images, in lower case, among them those of `FORMATS` that this Pillow can read."""
+    known = Image.registered_extensions()
+    return frozenset(suffix for suffix, name in known.items() if name in FORMATS and name in Image.OPEN)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in image_suffixes() and not path.name.endswith(OVERLAY) and path.is_file()
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "folder that leads back to itself"
+    if path.is_symlink() and not path.exists():
+        return "link to nothing"
+    if not path.is_file():
+        return "not a regular file"
+    return OVERLAY if path.name.endswith(OVERLAY) else path.suffix.lower() or "without a suffix"
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _nested(folder: Path) -> bool:
-    """Tell whether a folder holds class folders; one that holds images is itself a class, named "train" or "test"."""
-    return any(path.is_dir() for path in _visible(folder))
+def _split_folders(path: Path) -> dict[str, Path]:
+    """Return the folder of each split; empty if `path` holds class folders alone.
+
+    A folder with the name of a split that holds images itself is a class, for example of vehicles: "plane", "train".
+    """
+    folders = [folder for folder in _visible(path) if folder.is_dir()]
+    named = {folder: split for folder in folders for split, names in SPLITS.items() if folder.name.lower() in names}
+    nested = {folder: split for folder, split in named.items() if any(each.is_dir() for each in _visible(folder))}
+    if not nested:
+        if named and len(named) == len(folders) > 1:
+            raise UserError(
+                f"{path} holds {_names(named)} with images, but no class folders in them: {_LAYOUT}. Sort the images "
+                "into class folders."
+            )
+        return {}
+    others = [folder for folder in folders if folder not in nested and list_images(folder, [])]
+    twice = [folder for folder, split in nested.items() if list(nested.values()).count(split) > 1]
+    if others or twice:
+        raise UserError(
+            f"{path} can be read in two ways: {_names(twice or nested)} are splits or classes, beside "
+            f"{_names(others or twice)}. Move one or the other away."
+        )
+    return {split: folder for folder, split in nested.items()}
 
 
-def _list_classes(folder: Path) -> dict[str, list[Path]]:
+def _names(folders: Iterable[Path]) -> str:
+    return ", ".join(folder.name for folder in folders)
+
+
+def _list_classes(folder: Path, skipped: list[Path]) -> Classes:
     """List the images of each class, in order."""
-    classes = {path.name: list_images(path) for path in _visible(folder) if path.is_dir()}
+    classes: Classes = {}
+    for path in _visible(folder):
+        if path.is_dir():
+            classes[path.name] = list_images(path, skipped, frozenset({folder.resolve()}))
+        else:
+            skipped.append(path)
     if len(classes) < 2:
         raise UserError(f"{folder} has {len(classes)} class folders, expected at least 2: {_LAYOUT}. Add them.")
     if empty := [name for name, images in classes.items() if not images]:
+        reason = describe_skipped(path for path in skipped if folder / empty[0] in path.parents)
         raise UserError(
             f"No images in the class folders {', '.join(empty)} of {folder}: add some, or remove the folders "
-            f"(images end in {', '.join(sorted(_SUFFIXES))})."
+            f"({reason or 'images end in ' + ', '.join(sorted(image_suffixes()))})."
         )
     return classes
 
 
-def list_images(folder: Path) -> list[Path]:
-    """List the visible images in a folder and below it, by their suffixes, in alphabetical order."""
-    paths = []
-    for path in _visible(folder):
-        if path.is_dir():
-            paths += list_images(path)
-        elif path.suffix.lower() in _SUFFIXES:
-            paths.append(path)
-    return paths
+def _check_same_classes(splits: dict[str, Classes], folders: dict[str, Path]) -> None:
+    first, *others = splits.values()
+    for classes in others:
+        if missing := first.keys() ^ classes.keys():
+            raise UserError(
+                f"{' and '.join(map(str, folders.values()))} must hold the same classes, and only one of them has "
+                f"{', '.join(sorted(missing))}: add the missing class folders, or remove these."
+            )
 
 
-def _examples(classes: dict[str, list[Path]]) -> list[Example]:
-    return [Example(str(path), path, label) for label, paths in enumerate(classes.values()) for path in paths]
+def _check_unique(images: Iterable[Path]) -> None:
+    """Refuse an image that links list twice: it could be in two classes, or in training and test."""
+    seen: dict[Path, Path] = {}
+    for image in images:
+        other = seen.setdefault(image.resolve(), image)
+        if other is not image:
+            raise UserError(f"{other} and {image} are the same file, by a link: remove one of them.")
 
 
-def _fifth(classes: dict[str, list[Path]]) -> tuple[tuple[str, ...], list[Example], list[Example]]:
+def _fifth(classes: Classes) -> dict[str, Classes]:
     """Hold out every fifth image of each class, in the order of the hashes of their names: the same at every call."""
     if single := [name for name, paths in classes.items() if len(paths) < 2]:
         raise UserError(
@@ -86,5 +218,7 @@ def _fifth(classes: dict[str, list[Path]]) -> tuple[tuple[str, ...], list[Exampl
     }
     test = {name: sorted(paths[::5]) for name, paths in hashed.items()}
     held = {path for paths in test.values() for path in paths}
-    train = {name: [path for path in paths if path not in held] for name, paths in classes.items()}
-    return tuple(classes), _examples(train), _examples(test)
+    return {
+        "train": {name: [path for path in paths if path not in held] for name, paths in classes.items()},
+        "test": test,
+    }
