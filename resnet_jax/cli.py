@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module
+from importlib.metadata import version
 
 import absl.logging
 import tyro
@@ -10,6 +11,7 @@ from resnet_jax.errors import UsageError, run
 from resnet_jax.hardware.compilation_cache import keep_compiled
 
 COMMANDS = {
+    "train": "train a network by a recipe",
     "predict": "classify images",
     "evaluate": "measure accuracy, loss and calibration on a whole split",
     "convert": "write weights as .pth, .safetensors or a folder",
@@ -38,6 +40,9 @@ def call(words: list[str]) -> None:
         UsageError: there is no such command.
     """
     name, *rest = words or ["--help"]
+    if name == "--version":
+        print(f"resnet-jax {version('resnet-jax')}")
+        return
     if name in ("-h", "--help"):
         print(overview())
         return
@@ -46,7 +51,7 @@ def call(words: list[str]) -> None:
     command = getattr(import_module(f"resnet_jax.commands.{name}"), name)
     absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of what it does not need
     keep_compiled()
-    if name == "record":  # its options are those of a recipe
+    if name in ("train", "record"):  # their options are those of a recipe
         command(rest)
     else:
         tyro.cli(command, prog=f"resnet-jax {name}", args=rest)
@@ -55,7 +60,4 @@ def call(words: list[str]) -> None:
 def overview() -> str:
     """Return what `resnet-jax --help` prints."""
     rows = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
-    return (
-        f"{USAGE}\n\nTo use trained networks; to train one: python train.py --help\n\n{rows}\n\n"
-        "resnet-jax COMMAND --help shows its options with an example."
-    )
+    return f"{USAGE}\n\n{rows}\n\nresnet-jax COMMAND --help shows its options with an example."

@@ -7,6 +7,10 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+
+interrupted = False
+"""Whether Ctrl-C was pressed. Its exception is lost if it comes while foreign code, such as JAX's, is being loaded."""
 
 
 class UserError(Exception):
@@ -52,6 +56,8 @@ def writing(path: Path, remedy: str) -> Iterator[None]:
 
 def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:
     """Run a command: errors that the user caused end with one line and their exit code, Ctrl-C with `stopped`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell starts background jobs without it
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         main()
     except UserError as error:
@@ -62,6 +68,12 @@ def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:
     except KeyboardInterrupt:
         _complain(stopped)
         os._exit(128 + signal.SIGINT)  # sys.exit would wait for the checkpoint that is being written
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global interrupted
+    interrupted = True
+    raise KeyboardInterrupt
 
 
 def _complain(message: str) -> None:

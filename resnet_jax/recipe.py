@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import sys
 import traceback
 from dataclasses import replace
@@ -10,23 +11,22 @@ from typing import TypeVar
 
 import tyro
 
-from resnet_jax.config import Config
+from resnet_jax.config import Config, from_dict
 from resnet_jax.errors import UsageError, UserError
 
 Arguments = TypeVar("Arguments", bound=Config)
-CONFIGS = Path(__file__).parent.parent / "configs"
-"""Recipes of the checkout; an installed package does not include them."""
+CHECKOUT = Path(__file__).parent.parent / "configs"
+CONFIGS = CHECKOUT if (CHECKOUT / "digits.py").exists() else Path(__file__).parent / "configs"
+"""The recipes: of the checkout, or those in the installed package."""
 
 
-def parse(
-    arguments: type[Arguments], args: list[str] | None = None, *, prog: str | None = None
-) -> tuple[Path, Config, Arguments]:
+def parse(arguments: type[Arguments], args: list[str] | None = None, *, prog: str) -> tuple[Path, Config, Arguments]:
     """Parse a command line: `--config PATH`, the recipe to start from, and fields as `--section.field value`.
 
     Args:
         arguments: a subclass of `Config`, whose further fields are options of their own.
         args: the words of the command line; those of this process by default.
-        prog: name of the program in its help.
+        prog: name of the program in messages.
 
     Returns:
         The recipe's path (configs/digits.py by default), the configuration, and all arguments.
@@ -34,6 +34,11 @@ def parse(
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", type=Path, default=CONFIGS / "digits.py")
     known, rest = parser.parse_known_args(args)
+    if not (sys.argv[1:] if args is None else args):
+        raise UsageError(
+            f"--config: got nothing, expected a recipe, such as --config configs/digits.py (there are {_recipes()}); "
+            f"{prog} --help shows all options"
+        )
     config = load_config(known.config)
     sections = {name: getattr(config, name) for name in Config.__dataclass_fields__}
     parsed = tyro.cli(arguments, default=arguments(**sections), args=rest, prog=prog)
@@ -44,14 +49,25 @@ def parse(
 
 
 def load_config(path: Path) -> Config:
-    """Run `get_config()` of a recipe.
+    """Run `get_config()` of a recipe, or read the `config.json` of a run.
+
+    Args:
+        path: "configs/NAME.py" is found in every folder, as the package includes these recipes.
 
     Raises:
         UsageError: there is no such file, no such function in it, or it fails.
     """
-    if not path.is_file() or path.suffix != ".py":
-        known = ", ".join(f"configs/{each.name}" for each in sorted(CONFIGS.glob("*.py")))
-        raise UsageError(f"--config: there is no Python file {path}; the recipes here are {known or 'none'}")
+    if not path.exists() and path.parent.name == CONFIGS.name:
+        path = CONFIGS / path.name
+    if not path.is_file() or path.suffix not in (".py", ".json"):
+        raise UsageError(
+            f"--config: there is no Python file {path}, nor a config.json of a run; the recipes here are {_recipes()}"
+        )
+    if path.suffix == ".json":
+        try:
+            return from_dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UsageError(f"--config: {path} is not the configuration of a run ({error})") from error
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -68,6 +84,10 @@ def load_config(path: Path) -> Config:
     if not isinstance(config, Config):
         raise UsageError(f"--config: {path} has no function get_config() that returns a resnet_jax.config.Config")
     return config
+
+
+def _recipes() -> str:
+    return ", ".join(f"configs/{each.name}" for each in sorted(CONFIGS.glob("*.py")))
 
 
 def _place(error: Exception, recipe: Path) -> str:

@@ -144,3 +144,21 @@ def test_a_dictionary_returns_the_configuration():
 def test_an_unknown_field_is_refused_by_its_name():
     with pytest.raises(UsageError, match=r"train\.batch_sise"):
         from_dict({"train": {"batch_sise": 3}})
+
+
+def test_a_runs_configuration_is_a_recipe(tmp_path):
+    config = Config(data=DataConfig(name="cifar10"), train=TrainConfig(epochs=3))
+    (tmp_path / "config.json").write_text(json.dumps(as_dict(config)))
+    assert load_config(tmp_path / "config.json") == config
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"train": 3}', '{"train": {"epochs": "three"}}'])
+def test_a_damaged_configuration_of_a_run_is_refused(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UsageError, match=r"config\.json"):
+        load_config(tmp_path / "config.json")
+
+
+def test_a_recipe_of_the_package_is_found_from_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path("configs/digits.py")).data.name == "digits"

@@ -72,8 +72,8 @@ def test_a_leaf_takes_plain_values_and_no_configuration(name):
     assert not any(within(each, "config") for each in own(imports(MODULES[name])))
 
 
-def test_train_py_needs_only_the_loop_and_the_configuration():
-    allowed = "config errors recipe hardware.compilation_cache training.loop"
+def test_train_py_is_the_front_door_of_training_alone():
+    allowed = "errors commands.train"
     assert all(within(name, allowed) for name in own(imports(REPO / "train.py")))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from resnet_jax.classifier.preprocessing import Preprocessing, from_timm
 from resnet_jax.config import from_dict
 from resnet_jax.errors import UserError
+from resnet_jax.hardware.sharding import find_devices
 from resnet_jax.models.network import Network
 from resnet_jax.models.registry import Architecture
 from resnet_jax.models.resnet import ResNet
@@ -44,7 +45,7 @@ def load_classifier(source: Path | str, *, arch: Architecture | None = None) -> 
         arch: architecture that the weights must have; any by default.
 
     Raises:
-        UserError: there is no such thing, or it can't be read.
+        UserError: there is no such thing, it can't be read, or JAX can't start its devices.
     """
     path = Path(source)
     if (path / "checkpoints").is_dir():
@@ -67,6 +68,7 @@ def load_classifier(source: Path | str, *, arch: Architecture | None = None) -> 
 def _read_run(path: Path) -> Classifier:
     from resnet_jax.runs.stored import read_evaluated  # loads Orbax, which the other sources do not need
 
+    find_devices()  # or reading the checkpoint fails for a reason that is not its own
     restored = read_evaluated(path / "checkpoints")
     info = restored.info
     settings, names = from_dict(info["config"]).model, tuple(info["class_names"])

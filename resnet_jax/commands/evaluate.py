@@ -74,7 +74,7 @@ def _figures(classifier: Any, data: EvalData, tta: Literal["none", "flip", "full
     from resnet_jax.data.memory import load
     from resnet_jax.training.evaluation import evaluate_predictor
     from resnet_jax.training.setup import open_source
-    from resnet_jax.training.summary import figures_of
+    from resnet_jax.training.summary import class_figures, figures_of
 
     config, own = _data_config(classifier, data)
     preprocessing = classifier.preprocessing
@@ -92,7 +92,9 @@ def _figures(classifier: Any, data: EvalData, tta: Literal["none", "flip", "full
     images, labels = split
     predictor = Predictor(classifier, batch_size=min(batch_size, len(labels)), tta=tta)
     result = evaluate_predictor(predictor, images, logit_of[labels])
-    accuracies = result.class_accuracy[logit_of]
+    names = list(classifier.class_names)
+    for index, name in zip(logit_of, source.class_names, strict=True):  # other names, if the weights have none
+        names[index] = name
     return {
         **({"step": classifier.info["step"]} if "step" in classifier.info else {}),
         "best": classifier.info.get("best", False),
@@ -103,10 +105,11 @@ def _figures(classifier: Any, data: EvalData, tta: Literal["none", "flip", "full
         "network_classes": len(classifier.class_names),
         "tta": tta,
         **figures_of(result),
-        "class_accuracy": {
-            name: None if value != value else float(value)  # NaN: no images of the class
-            for name, value in zip(source.class_names, accuracies, strict=True)
+        **{
+            figure: {name: values[name] for name in source.class_names}
+            for figure, values in class_figures(result, names).items()
         },
+        "most_confused": result.most_confused(names),
     }
 
 
@@ -136,10 +139,14 @@ def _print(figures: dict[str, Any]) -> None:
     if figures["classes"] < figures["network_classes"]:
         line += f"; {figures['classes']} of the network's {figures['network_classes']} classes"
     console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
-    for name in ("accuracy", "top5_accuracy", "calibration_error"):
-        table.add_row(name.replace("_", " "), f"{figures[name]:.2%}")
+    for name in ("accuracy", "top5_accuracy"):
+        if name in figures:
+            table.add_row(name.replace("_", " "), f"{figures[name]:.2%}")
     table.add_row("loss", f"{figures['loss']:.4f}")
-    classes = {name: value for name, value in figures["class_accuracy"].items() if value is not None}
+    table.add_row("calibration error", f"{figures['calibration_error']:.2%} (|confidence - accuracy|)")
+    classes = {name: value for name, value in figures["class_accuracy"].items() if value is not None and value < 1}
     for name in sorted(classes, key=classes.__getitem__)[:3]:
         table.add_row(Text(f"lowest accuracy: {printable(name)}"), f"{classes[name]:.2%}")
+    for pair in figures["most_confused"][:3]:
+        table.add_row(Text(printable(f"{pair['true']} taken for {pair['predicted']}")), f"{pair['images']:,} images")
     console.print(table)

@@ -1,5 +1,6 @@
 """`resnet-jax predict`: classes of images, from files, folders or a pipe, for people and for programs."""
 
+import atexit
 import csv as csv_format
 import json as json_format
 import os
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -18,6 +20,7 @@ from rich.text import Text
 from resnet_jax.data.reading.folder import OVERLAY, describe_skipped, list_images
 from resnet_jax.errors import UsageError, UserError, printable
 from resnet_jax.models.registry import Architecture
+from resnet_jax.runs.tables import cell
 
 if TYPE_CHECKING:  # it imports JAX
     from resnet_jax.classifier.files import Result
@@ -43,12 +46,13 @@ def predict(
 
     Args:
         model: a run folder, a folder of `save_pretrained`, a weights file, or a published name.
-        images: files, folders (with all below), patterns such as '*.jpg', or - for a list of these on standard input.
+        images: files, folders (with all below), patterns such as '*.jpg', or - for a list of these, or an
+            image itself, on standard input.
         arch: architecture that the weights must have; found by their shapes if left out.
         top_k: number of classes to show for each image.
         json: print one line with a JSON object for each image, and nothing else.
         csv: print path, rank, index, class, probability and error, one line for each class, and nothing else; control
-            characters in names are escaped.
+            characters in names are escaped, and a name that a spreadsheet would run begins with an apostrophe.
         batch_size: images in a step, over all devices together; the results do not depend on it.
         explain: draw where in each image the likeliest class is seen (Grad-CAM), as IMAGE.gradcam.png beside it.
         explain_dir: draw these pictures into this folder instead.
@@ -89,7 +93,7 @@ def find_images(names: Sequence[str]) -> list[str]:
     Raises:
         UserError: no image is found.
     """
-    lines = [os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer] if "-" in names else []
+    lines = _read_input() if "-" in names else []
     given = [each for name in names for each in (lines if name == "-" else [name]) if each]
     skipped: list[Path] = []
     paths = [path for name in given for path in _expand(name, skipped) or [name]]
@@ -101,6 +105,18 @@ def find_images(names: Sequence[str]) -> list[str]:
             f"no image found: got {got or 'no path'}, expected images, folders of images or patterns ('*.jpg')"
         )
     return paths
+
+
+def _read_input() -> list[str]:
+    """Return the lines of standard input, or the path of a copy of the image that it is."""
+    content = sys.stdin.buffer.read()
+    if b"\0" not in content:
+        return [os.fsdecode(line) for line in content.splitlines()]
+    copy = NamedTemporaryFile(prefix="standard-input-")  # noqa: SIM115  # removed when the process ends
+    copy.write(content)
+    copy.flush()
+    atexit.register(copy.close)
+    return [copy.name]
 
 
 def _expand(name: str, skipped: list[Path]) -> list[str]:
@@ -149,9 +165,9 @@ def _csv_writer() -> Callable[["Result"], None]:
 
     def write(result: "Result") -> None:
         for rank, (index, name, share) in enumerate(result.guesses, 1):
-            rows.writerow((printable(result.path), rank, index, printable(name), share, ""))
+            rows.writerow((cell(result.path), rank, index, cell(name), share, ""))
         if result.error is not None:
-            rows.writerow((printable(result.path), "", "", "", "", printable(result.error)))
+            rows.writerow((cell(result.path), "", "", "", "", cell(result.error)))
 
     return write
 

@@ -35,6 +35,8 @@ class Dataset:
     """Hash of everything that the images depend on; None if they are not cached."""
     contents: Any = None
     """What tells the images from others, as in `Source`."""
+    test_names: tuple[str, ...] = ()
+    """Paths of the test images; empty if they have none."""
     remarks: tuple[str, ...] = ()
     """What a person should know about the images."""
 
@@ -114,5 +116,13 @@ def load(
     read = {name: Split(arrays[name], arrays[f"{name}_labels"]) for name in splits}
     train = read.get("train", Split(*(values[:0] for values in read["test"])))
     return Dataset(
-        source.name, source.class_names, train, read["test"], read.get("val"), key, source.contents, source.remarks
+        name=source.name,
+        class_names=source.class_names,
+        train=train,
+        test=read["test"],
+        val=read.get("val"),
+        key=key,
+        contents=source.contents,
+        test_names=tuple(example.origin for example in source.test) if source.layout else (),
+        remarks=source.remarks,
     )

@@ -3,6 +3,7 @@
 JAX sees a CPU as one device; with JAX_NUM_CPU_DEVICES=N in the environment, as N devices.
 """
 
+import os
 from typing import TypeVar
 
 import jax
@@ -10,9 +11,24 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from resnet_jax.errors import UsageError
+from resnet_jax.errors import UsageError, UserError
 
 Result = TypeVar("Result")
+
+
+def find_devices() -> list[jax.Device]:
+    """Return JAX's devices.
+
+    Raises:
+        UserError: JAX can't start them.
+    """
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error) or "JAX gives no reason").splitlines()[0]
+        asked = os.environ.get("JAX_PLATFORMS")
+        remedy = f"JAX_PLATFORMS={asked} is set: unset it" if asked else "`resnet-jax doctor` says more"
+        raise UserError(f"JAX can't start its devices ({reason}); {remedy}") from error
 
 
 def make_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
@@ -20,8 +36,9 @@ def make_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
 
     Raises:
         UsageError: `batch_size` does not divide evenly among them.
+        UserError: JAX can't start them.
     """
-    devices = devices or jax.devices()
+    devices = devices or find_devices()
     if batch_size % len(devices):
         near = max(batch_size // len(devices), 1) * len(devices)
         raise UsageError(

@@ -1,11 +1,15 @@
-"""Ctrl-C and SIGTERM as requests to stop after the next step, instead of at once."""
+"""Ctrl-C, SIGTERM and SIGHUP as requests to stop after the next step, instead of at once."""
 
 import os
 import signal
+import threading
 from pathlib import Path
 from types import FrameType
 
+from resnet_jax import errors
 from resnet_jax.errors import UserError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(UserError):
@@ -17,7 +21,13 @@ class Interrupted(UserError):
 
 
 class StopRequest:
-    """Notes SIGINT and SIGTERM while it is active; a second signal acts at once, as it would without this object."""
+    """Notes SIGINT, SIGTERM and SIGHUP while it is active; a second signal acts at once, as without this object.
+
+    Only the main thread gets signals, so in another thread it notes nothing.
+
+    Raises:
+        KeyboardInterrupt: on entry, if Ctrl-C was pressed before and its exception was lost.
+    """
 
     signal_number = 0
 
@@ -26,7 +36,10 @@ class StopRequest:
         return self.signal_number != 0
 
     def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        if errors.interrupted:
+            raise KeyboardInterrupt
+        main = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.signal(number, self._note) for number in (SIGNALS if main else ())}
         return self
 
     def __exit__(self, *error) -> None:

@@ -24,7 +24,7 @@ from resnet_jax.training.metrics import NEVER, TrainMetrics
 from resnet_jax.training.progress import Display
 from resnet_jax.training.setup import Run, assemble, open_source
 from resnet_jax.training.state import TrainState
-from resnet_jax.training.summary import print_summary, summarize
+from resnet_jax.training.summary import illustrate, print_summary, summarize
 
 
 class Call(NamedTuple):
@@ -128,8 +128,11 @@ def _train(
                 state = call.state
 
         checkpoints.close()
-        summary = summarize(run, state, logbook, seconds=time.monotonic() - start, speed=display.images_per_second)
+        summary, result, logits = summarize(
+            run, state, workdir, seconds=time.monotonic() - start, speed=display.images_per_second
+        )
         logbook.finish(summary)
+        illustrate(run, result, logits, workdir, display.say)
     return summary
 
 

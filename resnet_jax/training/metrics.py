@@ -1,5 +1,6 @@
 """Metrics as sums and counts, which batches, devices and restarts add up to the same figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -119,6 +120,30 @@ class EvalMetrics:
         """Share of each class's images that are classified correctly; NaN for a class without images."""
         totals = self.confusion.sum(1)
         return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
+
+    @property
+    def class_precision(self) -> Float[np.ndarray, " classes"]:
+        """Share of the images classified as each class that belong to it; NaN if there are none."""
+        totals = self.confusion.sum(0)
+        return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
+
+    @property
+    def class_f1(self) -> Float[np.ndarray, " classes"]:
+        """Harmonic mean of each class's accuracy and precision; NaN for a class neither present nor predicted."""
+        totals = self.confusion.sum(0) + self.confusion.sum(1)
+        return np.divide(2 * np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
+
+    def most_confused(self, names: Sequence[str], count: int = 5) -> list[dict[str, str | int]]:
+        """Return the pairs of true and predicted class with the most mistakes, the worst first."""
+        wrong = np.array(self.confusion)
+        np.fill_diagonal(wrong, 0)
+        order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+        pairs = [divmod(int(place), len(names)) for place in order]
+        return [
+            {"true": names[true], "predicted": names[guess], "images": int(wrong[true, guess])}
+            for true, guess in pairs
+            if wrong[true, guess] > 0
+        ]
 
     @property
     def calibration_error(self) -> float:

@@ -1,19 +1,20 @@
 """The end of a run: final evaluation, pictures, and the summary on the screen."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 from rich.console import Console
 from rich.table import Table
 
 from resnet_jax.hardware.sharding import replicated
 from resnet_jax.runs.folder import read_metrics
-from resnet_jax.runs.logbook import Logbook
 from resnet_jax.runs.pictures import draw_confusion, draw_curves, draw_mistakes
 from resnet_jax.runs.stored import arranged_like, read_evaluated
+from resnet_jax.runs.tables import write_confusion, write_mistakes
 from resnet_jax.training.evaluation import evaluate
 from resnet_jax.training.metrics import EvalMetrics
 from resnet_jax.training.setup import Run
@@ -21,28 +22,48 @@ from resnet_jax.training.state import TrainState
 
 
 def figures_of(result: EvalMetrics) -> dict[str, float]:
-    """Return an evaluation's main figures; accuracies and the calibration error are shares, the loss is in nats."""
+    """Return an evaluation's main figures; accuracies and the calibration error are shares, the loss is in nats.
+
+    With up to five classes, the true one is always among the best five, and there is no top-5 accuracy.
+    """
     return {
         "loss": result.mean_loss,
         "accuracy": result.accuracy,
-        "top5_accuracy": result.top5_accuracy,
+        **({"top5_accuracy": result.top5_accuracy} if len(result.confusion) > 5 else {}),
         "calibration_error": result.calibration_error,
     }
 
 
-def summarize(run: Run, state: TrainState, logbook: Logbook, *, seconds: float, speed: float | None) -> dict[str, Any]:
-    """Evaluate the run on the test split, draw the pictures and return the summary.
+def class_figures(result: EvalMetrics, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Return accuracy (recall), precision and F1 of each class, shares; None where undefined."""
+    return {
+        name: dict(zip(names, (None if np.isnan(value) else float(value) for value in values), strict=True))
+        for name, values in (
+            ("class_accuracy", result.class_accuracy),
+            ("class_precision", result.class_precision),
+            ("class_f1", result.class_f1),
+        )
+    }
+
+
+def summarize(
+    run: Run, state: TrainState, workdir: Path, *, seconds: float, speed: float | None
+) -> tuple[dict[str, Any], EvalMetrics, Float[np.ndarray, "n classes"]]:
+    """Evaluate the run on the test split.
 
     Evaluated are the weights of the best checkpoint if images are held out to choose it, otherwise the final ones.
 
     Args:
         run: the run, whose checkpoints are all written.
         state: the final state.
-        logbook: of the run folder.
+        workdir: the run folder.
         seconds: time of the whole run so far, including interrupted parts.
         speed: training throughput, images per second.
+
+    Returns:
+        The summary, the evaluation and the logits of the test images.
     """
-    step, weights = _chosen(run, state, logbook.workdir)
+    step, weights = _chosen(run, state, workdir)
     result, logits = evaluate(run.eval_steps["none"], weights, run.evaluations["test"])
     summary: dict[str, Any] = {f"test_{name}": value for name, value in figures_of(result).items()}
     for tta in run.eval_steps.keys() - {"none"}:
@@ -52,18 +73,34 @@ def summarize(run: Run, state: TrainState, logbook: Logbook, *, seconds: float, 
     summary |= {
         "evaluated_step": step,
         "test_images": result.count,
-        "test_class_accuracy": dict(zip(names, _or_none(result.class_accuracy), strict=True)),
+        **{f"test_{name}": values for name, values in class_figures(result, names).items()},
+        "test_most_confused": result.most_confused(names),
         "dataset": run.dataset.name,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "steps": int(state.step),
         "seconds": seconds,
         "images_per_second": speed,
     }
-    workdir = logbook.workdir
-    draw_curves(workdir / "curves.png", read_metrics(workdir))
-    draw_confusion(workdir / "confusion.png", np.asarray(result.confusion), names)
-    draw_mistakes(workdir / "mistakes.png", *run.dataset.test, logits, names)
-    return summary
+    return summary, result, logits
+
+
+def illustrate(
+    run: Run, result: EvalMetrics, logits: Float[np.ndarray, "n classes"], workdir: Path, say: Callable[[str], None]
+) -> None:
+    """Draw the pictures and write the tables of the test images; what can't be done is said, and costs nothing else."""
+    dataset, names, confusion = run.dataset, run.dataset.class_names, np.asarray(result.confusion)
+    smoothed = run.config.train.label_smoothing > 0
+    for name, make in {
+        "curves.png": lambda path: draw_curves(path, read_metrics(workdir), smoothed=smoothed),
+        "confusion.png": lambda path: draw_confusion(path, confusion, names),
+        "confusion.csv": lambda path: write_confusion(path, confusion, names),
+        "mistakes.png": lambda path: draw_mistakes(path, *dataset.test, logits, names, dataset.test_names),
+        "mistakes.csv": lambda path: write_mistakes(path, dataset.test.labels, logits, names, dataset.test_names),
+    }.items():
+        try:
+            make(workdir / name)
+        except Exception as error:  # of a font, a class's name or the disk
+            say(f"{name} could not be made ({type(error).__name__}: {error}); all else is complete")
 
 
 def _chosen(run: Run, state: TrainState, workdir: Path) -> tuple[int, tuple[PyTree, PyTree]]:
@@ -83,7 +120,7 @@ def print_summary(console: Console, summary: dict[str, Any], workdir: Path) -> N
         if "accuracy" in name and isinstance(value, float):
             table.add_row(name.replace("_", " "), f"{value:.2%}")
     table.add_row("test loss", f"{summary['test_loss']:.4f}")
-    table.add_row("calibration error", f"{summary['test_calibration_error']:.2%}")
+    table.add_row("calibration error", f"{summary['test_calibration_error']:.2%} (|confidence - accuracy|)")
     if summary.get("evaluated_step", summary["steps"]) != summary["steps"]:
         table.add_row("evaluated step", f"{summary['evaluated_step']:,}, the best on val")
     table.add_row("parameters", f"{summary['parameters']:,}")
@@ -92,7 +129,8 @@ def print_summary(console: Console, summary: dict[str, Any], workdir: Path) -> N
         table.add_row("training speed", f"{summary['images_per_second']:,.0f} images/s")
     console.print(table)
     console.print(
-        f"Pictures: {workdir}/curves.png, confusion.png, mistakes.png; all figures: summary.json, metrics.jsonl.\n"
+        f"Pictures: {workdir}/curves.png, confusion.png, mistakes.png; tables: confusion.csv, mistakes.csv; "
+        "all figures: summary.json, metrics.jsonl.\n"
         f"Next:  tensorboard --logdir {workdir.parent}     (pip install tensorboard)\n"
         "       the same command with --train.seed 1       to see how much of this is chance\n"
         "       python train.py --help                     to see all options",
@@ -100,7 +138,3 @@ def print_summary(console: Console, summary: dict[str, Any], workdir: Path) -> N
         markup=False,
         soft_wrap=True,
     )
-
-
-def _or_none(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -244,8 +245,8 @@ def test_fine_tuning_from_another_architecture_names_it(run, photographs, tmp_pa
         loop.train(config, tmp_path / "tuned", console=Console(file=io.StringIO()))
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess:
-    env = os.environ | {"COLUMNS": "100"}
+def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"COLUMNS": "100"} | variables
     return subprocess.run([sys.executable, "-m", "resnet_jax", *arguments], env=env, capture_output=True, text=True)
 
 
@@ -273,3 +274,14 @@ def test_the_help_of_a_command_has_an_example(name):
 def test_a_mistake_is_one_message_and_its_exit_code(arguments, code, message):
     result = command(*arguments)
     assert result.returncode == code and message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_devices_that_do_not_start_are_not_taken_for_a_damaged_checkpoint(run):
+    result = command("evaluate", str(run[0]), JAX_PLATFORMS="cuda")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1, result.stderr
+    assert "JAX_PLATFORMS=cuda" in result.stderr and "checkpoint" not in result.stderr
+
+
+def test_the_version_is_that_of_the_package():
+    result = command("--version")
+    assert (result.returncode, result.stdout) == (0, f"resnet-jax {version('resnet-jax')}\n")

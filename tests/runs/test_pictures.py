@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_jax.runs.pictures import draw_confusion, draw_mistakes
+from resnet_jax.runs.pictures import draw_confusion, draw_curves, draw_mistakes
 
 AWKWARD = ("$x_{$", "\x1b[2J\x07", "a" * 200)
 """Class names: not valid as a formula, control characters, too long."""
@@ -35,4 +35,15 @@ def test_the_mistakes_are_at_most_24_in_rows_of_six(tmp_path, wrong, rows):
     images, labels = np.zeros((40, 8, 8, 3), np.uint8), np.zeros(40, np.int32)
     logits = np.eye(2, dtype=np.float32)[[1] * wrong + [0] * (40 - wrong)]
     draw_mistakes(tmp_path / "mistakes.png", images, labels, logits, ("a", "b"))
-    assert size(tmp_path / "mistakes.png")[1] == 120 * (2.5 * rows + 0.5)
+    assert size(tmp_path / "mistakes.png")[1] == pytest.approx(120 * (2.6 * rows + 0.5), abs=1)
+
+
+def test_a_single_outlier_does_not_flatten_the_curves(tmp_path):
+    lines = [{"split": "train", "epoch": epoch, "loss": 1 / (epoch + 1), "accuracy": 0.5} for epoch in range(20)]
+    draw_curves(tmp_path / "plain.png", lines)
+    draw_curves(tmp_path / "outlier.png", [*lines[:-1], lines[-1] | {"loss": 1e6}])
+    plain, outlier = (
+        np.asarray(Image.open(tmp_path / name).convert("L")) < 128 for name in ("plain.png", "outlier.png")
+    )
+    half = slice(0, plain.shape[1] // 2)
+    assert np.mean(outlier[:, half]) > 0.7 * np.mean(plain[:, half])  # as much ink: the curve still has its shape

@@ -93,3 +93,18 @@ def test_train_metrics_remember_the_first_nonfinite_step():
     for step, loss in enumerate(losses):
         sums += TrainMetrics.of_batch(loss, jnp.zeros((1, 2)), jnp.eye(1, 2), jnp.int32(step))
     assert sums.nonfinite_step == 1
+
+
+def test_precision_and_f1_of_a_class_follow_their_definitions():
+    logits = jax.nn.one_hot(jnp.array([0, 0, 1, 1, 1]), 3)
+    metrics = EvalMetrics.total([of_batch(logits, jnp.array([0, 1, 1, 1, 0]), jnp.ones(5, bool))])
+    np.testing.assert_allclose(metrics.class_precision, [1 / 2, 2 / 3, np.nan])
+    np.testing.assert_allclose(metrics.class_f1, [1 / 2, 2 / 3, np.nan])
+
+
+def test_the_most_confused_pairs_come_first():
+    logits = jax.nn.one_hot(jnp.array([1, 1, 0, 2]), 3)
+    metrics = EvalMetrics.total([of_batch(logits, jnp.array([0, 0, 1, 2]), jnp.ones(4, bool))])
+    first, second = metrics.most_confused(("a", "b", "c"))
+    assert first == {"true": "a", "predicted": "b", "images": 2}
+    assert second == {"true": "b", "predicted": "a", "images": 1}

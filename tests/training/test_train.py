@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from resnet_jax.hardware.sharding import make_mesh, replicated
 from resnet_jax.runs.checkpoint import Checkpoints
 from resnet_jax.runs.folder import open_workdir, read_metrics, read_summary
 from resnet_jax.training import loop
+from resnet_jax.training import summary as summary_module
 from resnet_jax.training.evaluation import evaluate
 from resnet_jax.training.interrupt import Interrupted
 from resnet_jax.training.metrics import TrainMetrics
@@ -335,6 +337,30 @@ def test_a_run_of_many_steps_a_call_learns_as_step_by_step_and_goes_on_bit_for_b
     )
     assert broken == whole
     assert whole[0]["loss"] == pytest.approx(single[0]["loss"], rel=0.01)  # the first epoch's; 0.001 was seen
+
+
+def test_sighup_saves_as_sigterm_does(trainer, tmp_path, monkeypatch):
+    signal_at(monkeypatch, 3, signal.SIGHUP)
+    with pytest.raises(Interrupted, match="at step 3;") as caught:
+        loop.train(trainer.quick_config(), tmp_path, console=quiet())
+    assert caught.value.exit_code == 129
+
+
+def test_a_run_in_another_thread_than_the_main_one_trains(trainer, tmp_path):
+    with ThreadPoolExecutor() as pool:
+        summary = pool.submit(loop.train, trainer.quick_config(), tmp_path, console=quiet()).result()
+    assert summary["steps"] == 44
+
+
+def test_a_picture_that_fails_costs_the_run_nothing(trainer, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no such font")
+
+    monkeypatch.setattr(summary_module, "draw_mistakes", fail)
+    console = quiet()
+    summary = loop.train(trainer.quick_config(), tmp_path, console=console)
+    assert read_summary(tmp_path) == summary and "mistakes.png could not be made" in shown(console)
+    assert all((tmp_path / name).exists() for name in ("curves.png", "confusion.csv", "mistakes.csv"))
 
 
 def test_a_second_ctrl_c_acts_at_once(trainer, tmp_path, whole):

@@ -1,0 +1,59 @@
+"""`resnet-jax train`, in a checkout also `train.py`: one run, from its recipe to its summary."""
+
+import logging
+import sys
+import threading
+import warnings
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import absl.logging
+
+from resnet_jax.config import Config
+from resnet_jax.hardware.compilation_cache import keep_compiled
+from resnet_jax.recipe import parse
+
+
+@dataclass(frozen=True)
+class Arguments(Config):
+    """Train a network, or resume the run in --workdir.
+
+    Example: resnet-jax train --config configs/digits.py --train.epochs 10
+
+    Also: --config PATH, the recipe to start from, or the config.json of a run to start again.
+    """
+
+    workdir: Path | None = None
+    """Run folder; a run of this configuration in it is resumed. By default runs/<config>-<time>."""
+    wandb: str | None = None
+    """Weights & Biases project to log to; needs the extra `wandb`. By default none."""
+
+
+def train(args: list[str] | None = None, *, prog: str = "resnet-jax train") -> None:
+    """Run the command with `args`, by default those of the command line.
+
+    Raises:
+        UsageError, UserError, Interrupted: see `resnet_jax.training.loop.train`.
+    """
+    recipe, config, arguments = parse(Arguments, args, prog=prog)
+    workdir = arguments.workdir or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+
+    keep_compiled()
+    from resnet_jax.training import loop  # after the usage errors: importing JAX takes seconds
+
+    _hush_checkpoint_writers()
+    loop.train(config, workdir, wandb_project=arguments.wandb)
+
+
+def _hush_checkpoint_writers() -> None:
+    """Keep two thousand lines of tracebacks of a failed write off the screen: the UserError says it in one line.
+
+    Orbax logs each failure through absl and leaves others to asyncio, and TensorStore's threads report each callback
+    that nobody waits for any more.
+    """
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
+    original = sys.unraisablehook
+    sys.unraisablehook = lambda it: original(it) if threading.current_thread() is threading.main_thread() else None
