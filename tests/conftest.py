@@ -28,6 +28,10 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore::beartype.roar.BeartypeDecorHintPep585DeprecationWarning")
 
 
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name != "test_train.py")  # the longest file; last, it would end alone
+
+
 def pytest_unconfigure(config):
     import shutil
 

@@ -90,15 +90,18 @@ def reference() -> tuple[TrainState, TrainMetrics]:
     return run()
 
 
-@pytest.mark.parametrize("devices", [2, 8])
-def test_several_devices_give_the_parameters_of_one(reference, devices):
-    state, _ = run(devices=devices)
-    assert largest_relative_error(state.params, reference[0].params) < 1e-5
+@pytest.fixture(scope="module", params=[2, 8])
+def several(request) -> TrainState:
+    """The result on several devices."""
+    return run(devices=request.param)[0]
 
 
-def test_several_devices_give_the_statistics_of_one(reference):
-    state, _ = run(devices=8)
-    assert largest_relative_error(state.batch_stats, reference[0].batch_stats) < 1e-5
+def test_several_devices_give_the_parameters_of_one(reference, several):
+    assert largest_relative_error(several.params, reference[0].params) < 1e-5
+
+
+def test_several_devices_give_the_statistics_of_one(reference, several):
+    assert largest_relative_error(several.batch_stats, reference[0].batch_stats) < 1e-5
 
 
 @pytest.mark.slow  # compiles two more steps
