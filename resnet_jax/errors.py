@@ -1,5 +1,6 @@
 """The errors that a user can cause, each with its exit code."""
 
+import io
 import os
 import signal
 import sys
@@ -58,6 +59,9 @@ def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:
     """Run a command: errors that the user caused end with one line and their exit code, Ctrl-C with `stopped`."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell starts background jobs without it
         signal.signal(signal.SIGINT, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack the letters of a name
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:

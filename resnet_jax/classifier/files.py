@@ -83,6 +83,8 @@ def decode_ahead(paths: Sequence[str], preprocessing: Preprocessing, ahead: int)
     """Decode in threads, at most `ahead` images early, in order; an image that can't be read comes as the reason."""
 
     def decode(path: str) -> Image | str:
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            return "not a regular file"  # reading a pipe would wait for ever
         try:
             return preprocessing.decode(Path(path))
         except UnidentifiedImageError:

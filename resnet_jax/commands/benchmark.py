@@ -3,10 +3,10 @@
 import json as json_lines
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -16,7 +16,6 @@ from resnet_jax.errors import UsageError, UserError, at_least, writing
 from resnet_jax.models.registry import Architecture
 
 LARGEST_CIFAR = 64  # pixels; larger images get the 7x7 stem and 1000 classes
-SMALLEST_BATCH = 32  # images per device in the first batch of the sweep
 
 
 def benchmark(
@@ -68,7 +67,9 @@ def benchmark(
     with _explained(), Console(stderr=True).status("starting") as status:
         _prepare_jax(against)
         network = ModelConfig(arch, "cifar" if image_size <= LARGEST_CIFAR else "imagenet", width, dtype=dtype)
-        figures = _figures(network, image_size, batch_size, repeats, against, profile, status.update)
+        from resnet_jax.benchmarking.benchmark import measure_all
+
+        figures = measure_all(network, image_size, batch_size, repeats, against, profile, status.update)
     if csv is not None:
         add_to_csv(csv, figures)
     if json:
@@ -98,72 +99,3 @@ def _prepare_jax(against: str | None) -> None:
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured too
     if against is not None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would reserve 75% of the GPU's memory
-
-
-def _figures(
-    network: ModelConfig,
-    image_size: int,
-    batch_size: int | Literal["auto"],
-    repeats: int,
-    against: str | None,
-    trace: Path | None,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Measure everything that is printed, by the names of the JSON object."""
-    import jax
-
-    from resnet_jax.benchmarking import torch_peer
-    from resnet_jax.benchmarking.figures import against_figures, figures_of
-    from resnet_jax.benchmarking.measure import measure
-    from resnet_jax.benchmarking.workload import Workload
-
-    device = jax.default_backend()
-    if against is not None:
-        torch_peer.check(device, jax.device_count())
-    shape = {"num_classes": 10 if network.stem == "cifar" else 1000, "image_size": image_size}
-    chosen: Any = batch_size
-    found: dict[str, Any] = {}
-    if batch_size == "auto":
-        speeds = _sweep(network, shape, repeats, say)
-        found["sweep"] = [{"batch_size": size, "train_images_per_second": it} for size, it in speeds.items()]
-        chosen = max(speeds, key=speeds.__getitem__)
-    say(f"compiling for batches of {chosen}")
-    workload = Workload(network, batch_size=chosen, **shape)
-    works = {name: getattr(workload, name) for name in ("forward", "train", "input", "end_to_end")}
-    if against is not None:
-        peer = torch_peer.TorchPeer(workload.config.model, batch_size=chosen, **shape, device=device)
-        works |= {"torch_forward": peer.forward, "torch_train": peer.train}
-    say(f"measuring {', '.join(works)}: {repeats} times each")
-    timings = measure(works, repeats)
-    if against is not None:
-        found |= against_figures(timings, chosen) | {"torch_version": peer.version, "torch_threads": peer.threads}
-    if trace is not None:
-        say("profiling")
-        found |= _profile(workload, trace)
-    return figures_of(workload, timings) | found
-
-
-def _profile(workload: Any, folder: Path) -> dict[str, Any]:
-    from resnet_jax.benchmarking.profile import UnreadableTraceError, longest_operations, record_trace
-
-    executions = record_trace(folder, workload.train) * workload.mesh.size
-    operations, failure = [], None
-    try:
-        operations = longest_operations(folder, workload.train_program.as_text(), executions=executions)
-    except UnreadableTraceError as error:  # the trace itself is there, and so are the other figures
-        failure = str(error)
-    listed = [operation._asdict() for operation in operations]
-    return {"profile": str(folder), "operations": listed, "operations_failure": failure}
-
-
-def _sweep(network: ModelConfig, shape: dict[str, int], repeats: int, say: Callable[[str], None]) -> dict[int, float]:
-    import jax
-
-    from resnet_jax.benchmarking.sweep import sweep
-    from resnet_jax.benchmarking.workload import Workload
-
-    def train_of(batch_size: int):
-        say(f"trying batches of {batch_size}")
-        return Workload(network, batch_size=batch_size, **shape).train
-
-    return sweep(train_of, SMALLEST_BATCH * jax.device_count(), min(repeats, 3))

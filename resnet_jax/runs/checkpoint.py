@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from resnet_jax.errors import UserError
 from resnet_jax.runs.folder import complete_steps
+from resnet_jax.runs.manifest import check_manifest, write_manifest
 from resnet_jax.runs.stored import Restored, reason, stored_structure, structure_of
 
 policies = ocp.checkpoint_managers
@@ -39,6 +40,7 @@ class Checkpoints:
                 best_fn=_score if best else None,
                 preservation_policy=policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
             ),
         )
 
@@ -93,6 +95,7 @@ class Checkpoints:
         found = self.steps
         for step in reversed(found):
             try:
+                check_manifest(self.directory / str(step))
                 stored, structure = self._info(step), stored_structure(self.directory / str(step))
                 _check_images(stored, info or {})
                 self._check_structure(step, structure, structure_of(like))
@@ -114,10 +117,15 @@ class Checkpoints:
         """Wait for what is being written and release the folder."""
         self._guard(self._manager.close)
 
+    def _add_checksums(self) -> None:
+        """Write the manifest of the checkpoint that is complete and about to get its final name."""
+        for unnamed in self.directory.glob("*.orbax-checkpoint-tmp*"):
+            write_manifest(unnamed)
+
     def _info(self, step: int) -> dict[str, Any]:
         return self._manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))["info"]
 
-    def _check_structure(self, step: int, got: dict[str, tuple], expected: dict[str, tuple]) -> None:
+    def _check_structure(self, step: int, got: dict[str, str], expected: dict[str, str]) -> None:
         differing = sorted(key for key in got.keys() | expected.keys() if got.get(key) != expected.get(key))
         if differing:
             first = ", ".join(

@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from resnet_jax.errors import UserError
 from resnet_jax.runs.folder import complete_steps
+from resnet_jax.runs.manifest import check_manifest
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ def read_evaluated(directory: Path) -> Restored:
         infos = {}
         for step in steps:
             path = directory.absolute() / str(step)
+            check_manifest(path, below="info/")
             infos[step] = _read_info(path)
         scores = {step: info["score"] for step, info in infos.items() if info.get("score") is not None}
         step = max(scores, key=lambda step: (scores[step], step)) if scores else steps[-1]
         path = directory.absolute() / str(step)
+        check_manifest(path)
         return Restored(step, _read_weights(path), infos[step])
     except Exception as error:  # whatever a damaged file makes Orbax or TensorStore raise
         raise UserError(
@@ -66,15 +69,15 @@ def _read_weights(path: Path) -> dict[str, PyTree]:
     return {name.removeprefix(prefix): tree for name, tree in read.items()}
 
 
-def stored_structure(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each array of a checkpoint, by its path in the tree."""
+def stored_structure(path: Path) -> dict[str, str]:
+    """Return type and shape of each array of a checkpoint, by its path in the tree."""
     with ocp.PyTreeCheckpointer() as checkpointer:
         return structure_of(checkpointer.metadata(path / "state").item_metadata.tree)
 
 
-def structure_of(tree: PyTree) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each array of a tree, by its path, in the form in which Orbax stores it."""
-    return {_name(path): _shape(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
+def structure_of(tree: PyTree) -> dict[str, str]:
+    """Return type and shape of each array of a tree, such as float32[3,3], by its path, as Orbax stores it."""
+    return {_name(path): _form(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def arranged_like(like: PyTree, tree: PyTree) -> PyTree:
@@ -87,11 +90,11 @@ def _name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def _shape(leaf: Any) -> tuple[int, ...]:
-    """Return a leaf's shape; random keys are stored as their words."""
+def _form(leaf: Any) -> str:
+    """Return a leaf's type and shape; random keys are stored as their words."""
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.eval_shape(jax.random.key_data, leaf).shape
-    return tuple(leaf.shape)
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 
 def reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from resnet_jax.config import DataConfig
 from resnet_jax.data.memory import load
+from resnet_jax.data.reading import images
 from resnet_jax.data.reading.images import decode_rgb, encode_png
 from resnet_jax.data.source import open_folder, open_tfds
 from resnet_jax.errors import UsageError, UserError
@@ -518,3 +519,30 @@ def test_the_image_size_resizes_the_shorter_side_to_it():
     decoded = decode_rgb(encode_png(ramp), 4)  # 12x4, rows 4 to 7: the means of two rows each in the middle third
     assert decoded.shape == (4, 4, 3)
     np.testing.assert_allclose(decoded[:, 0, 0], [85, 105, 125, 145], atol=3)
+
+
+@pytest.mark.parametrize("values", [np.linspace(0, 1, 24, dtype=np.float32), np.arange(24, dtype=np.int32)])
+def test_an_image_whose_values_have_no_known_range_is_refused(tmp_path, values):
+    Image.fromarray(values.reshape(4, 6)).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match="32 bits"):
+        decode_rgb(tmp_path / "a.tif", None)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pgm", ".tif"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path, suffix):
+    Image.fromarray(RGB[..., 0].astype(np.uint16) * 257).save(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(decode_rgb(tmp_path / f"a{suffix}", None), RGB[..., :1].repeat(3, -1))
+
+
+def test_a_thin_image_is_never_resized_whole():
+    thin = np.zeros((1, 400_000, 3), np.uint8)  # which would take 60 GB
+    thin[:, 199_990:200_010] = 200
+    decoded = decode_rgb(encode_png(thin), 224)
+    assert decoded.shape == (224, 224, 3) and (decoded == 200).all()
+
+
+def test_only_the_square_computed_is_the_square_of_the_whole(monkeypatch):
+    image = encode_png(pixels(5, 30, 50, 3))
+    whole = decode_rgb(image, 12)
+    monkeypatch.setattr(images, "THIN", 0)
+    np.testing.assert_allclose(decode_rgb(image, 12).astype(int), whole, atol=1)

@@ -1,6 +1,7 @@
 """Checkpoints on a real disk: which are kept, damage, devices, failures."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from resnet_jax.errors import UserError
 from resnet_jax.runs.checkpoint import Checkpoints
+from resnet_jax.runs.manifest import check_manifest
 from resnet_jax.runs.stored import read_evaluated
 
 
@@ -111,6 +113,7 @@ def test_if_no_checkpoint_can_be_read_the_error_says_so(tmp_path):
     ("change", "name"),
     [
         (lambda tree: tree | {"weights": jnp.zeros((64, 32))}, "weights"),
+        (lambda tree: tree | {"weights": tree["weights"].astype(jnp.bfloat16)}, "weights"),
         (lambda tree: tree | {"more": jnp.zeros(3)}, "more"),
         (lambda tree: {key: leaf for key, leaf in tree.items() if key != "key"}, "key"),
     ],
@@ -120,6 +123,41 @@ def test_another_structure_is_refused_by_name_and_the_checkpoint_stays(tmp_path,
     with pytest.raises(UserError, match=f"checkpoint 1 .*{name}"):
         checkpoints.restore(change(state(0)), on(1), pytest.fail)
     assert checkpoints.steps == [1]
+
+
+def test_every_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
+    """A bit of each file, at random."""
+    checkpoints = saved(tmp_path / "run", 1)
+    checkpoints.close()
+    folder, draw = tmp_path / "run" / "1", random.Random(0)
+    files = [path for path in folder.glob("*/**/*") if path.is_file()]
+    assert len(files) > 5
+    for path in files:
+        content = path.read_bytes()
+        flipped = bytearray(content)
+        flipped[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=path.name):
+            check_manifest(folder)
+        path.write_bytes(content)
+    check_manifest(folder)
+
+
+def test_a_flipped_bit_among_the_arrays_makes_the_checkpoint_before_be_used(tmp_path):
+    saved(tmp_path, 1, 2).close()
+    array = max((tmp_path / "2" / "state").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    content = bytearray(array.read_bytes())
+    content[len(content) // 2] ^= 1
+    array.write_bytes(content)
+    reports: list[str] = []
+    assert restored_step(tmp_path, reports) == 1
+    assert "checksums" in reports[0]
+
+
+def test_a_checkpoint_without_checksums_is_of_an_older_version_and_is_read(tmp_path):
+    saved(tmp_path, 1).close()
+    (tmp_path / "1" / "checksums.json").unlink()
+    assert restored_step(tmp_path, []) == 1
 
 
 IMAGES = {"class_names": ["cat", "dog"], "image_shape": [8, 8, 3], "train_images": 90, "mean": [0.5, 0.5, 0.5]}

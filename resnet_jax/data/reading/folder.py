@@ -158,8 +158,10 @@ def _split_folders(path: Path) -> dict[str, Path]:
     twice = [folder for folder, split in nested.items() if list(nested.values()).count(split) > 1]
     if others or twice:
         raise UserError(
-            f"{path} can be read in two ways: {_names(twice or nested)} are splits or classes, beside "
-            f"{_names(others or twice)}. Move one or the other away."
+            f"{path} can be read in two ways: it holds {_names(nested)}, which are names of splits, and images in "
+            f"{_names(others)} beside them. Keep the splits or the classes there, and move the others away."
+            if others
+            else f"{path} can be read in two ways: {_names(twice)} are names of the same split. Merge or rename them."
         )
     return {split: folder for folder, split in nested.items()}
 

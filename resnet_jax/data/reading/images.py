@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from resnet_jax.errors import UserError
 
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"]
+THIN = 64  # times the area of the square from which on an image is not resized whole: a line of pixels can take 1 GB
 _CHUNK = 1024  # examples read ahead, which bounds the memory for encoded images
 
 
@@ -54,13 +55,17 @@ def decode_rgb(
     antialiasing, and an alpha channel is dropped, as in torchvision's transforms.
 
     Raises:
-        OSError, SyntaxError, ValueError: Pillow can't read it, or it is truncated.
+        OSError, SyntaxError, ValueError: Pillow can't read it, it is truncated, or the range of its values is unknown.
+        Image.DecompressionBombError: it has more pixels than Pillow's limit, some 179 million.
     """
     image: Image.Image
     with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
         image.load()
+        kind = image.format
     ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 8 instead of scaling
+    if image.mode == "F" or (image.mode == "I" and kind != "PPM"):  # Pillow would clip them to 0..255
+        raise ValueError("it has 32 bits a pixel, of which the range is not known; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip as well
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif "transparency" in image.info:
         image = image.convert("RGBA")
@@ -71,8 +76,14 @@ def decode_rgb(
         # As torchvision: the longer side is cut to whole pixels, and half pixels at the corner are rounded to even.
         width, height = (int(shorter * side / min(image.size)) for side in image.size)
         left, top = (round((side - image_size) / 2) for side in (width, height))
-        image = image.resize((width, height), Image.Resampling[interpolation.upper()])
-        image = image.crop((left, top, left + image_size, top + image_size))
+        filter_ = Image.Resampling[interpolation.upper()]
+        square = (left, top, left + image_size, top + image_size)
+        if width * height < THIN * image_size**2:
+            image = image.resize((width, height), filter_).crop(square)
+        else:  # only the square is computed, up to rounding the same
+            across, down = image.width / width, image.height / height
+            box = (square[0] * across, square[1] * down, square[2] * across, square[3] * down)
+            image = image.resize((image_size, image_size), filter_, box=box)
     return np.asarray(image)
 
 
@@ -122,7 +133,9 @@ def _decoder(
     def decode_one(example: Example) -> np.ndarray:
         try:
             return decode_rgb(example.encoded, image_size, resize=resize, interpolation=interpolation)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Image.DecompressionBombError as error:
+            raise UserError(f"{example.origin} is too large ({error}): make it smaller.") from error
+        except (OSError, SyntaxError, ValueError) as error:
             raise UserError(
                 f"{example.origin} is not a readable image ({error}): remove it, or replace it with an intact copy."
             ) from error
