@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from resnet_jax.errors import UsageError
 from resnet_jax.models.registry import Architecture, Stem
 
@@ -202,19 +204,21 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         values: fields by section; an absent field has its default, and a relative `data.dir` becomes absolute.
 
     Raises:
-        UsageError: a section or field is unknown, or a value is out of its range.
+        UsageError: a section or field is unknown, or a value is out of its range or has another type.
     """
     sections = {section.name: type(getattr(Config(), section.name)) for section in dataclasses.fields(Config)}
     known = {f"{name}.{key.name}" for name, kind in sections.items() for key in dataclasses.fields(kind)}
+    if not isinstance(values, Mapping) or not all(isinstance(fields, Mapping) for fields in values.values()):
+        raise UsageError("the configuration is damaged: expected fields by section; restore it, or start a new run")
     if unknown := {f"{name}.{key}" for name, fields in values.items() for key in fields} - known:
         raise UsageError(
             f"the configuration has the unknown fields {', '.join(sorted(unknown))}: it was written by another version "
             "of resnet-jax; use that version, or start a new run"
         )
-    fields = {name: dict(values.get(name, {})) for name in sections}
-    if fields["data"].get("dir") is not None:
-        fields["data"]["dir"] = Path(fields["data"]["dir"]).expanduser().absolute()
-    return Config(**{name: kind(**fields[name]) for name, kind in sections.items()})
+    try:
+        return msgspec.convert(values, Config, dec_hook=lambda _, path: Path(path).expanduser().absolute())
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the configuration is damaged ({error}): restore it, or start a new run") from error
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -2,17 +2,17 @@
 
 import argparse
 import importlib.util
-import json
 import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
 from resnet_jax.config import Config, from_dict
 from resnet_jax.errors import UsageError, UserError
+from resnet_jax.json_files import read_json
 
 Arguments = TypeVar("Arguments", bound=Config)
 CHECKOUT = Path(__file__).parent.parent / "configs"
@@ -65,9 +65,9 @@ def load_config(path: Path) -> Config:
         )
     if path.suffix == ".json":
         try:
-            return from_dict(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise UsageError(f"--config: {path} is not the configuration of a run ({error})") from error
+            return from_dict(read_json(path, dict[str, Any], "give the config.json of a run, or a recipe"))
+        except UserError as error:
+            raise UsageError(f"--config: {path}: {error}") from error
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -10,6 +10,7 @@ import pytest
 REPO = Path(__file__).parent.parent
 LADDER = (  # the lowest first; the modules of one rung may not import each other, but those of one package may
     "errors",
+    "json_files",
     "models",
     "config hardware",
     "recipe weights data",

@@ -1,14 +1,16 @@
 """A trained network with what its user needs, read from a run folder, a folder, a weights file or the hub."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from resnet_jax.classifier.preprocessing import Preprocessing, from_timm
+import msgspec
+
+from resnet_jax.classifier.preprocessing import Preprocessing, TimmSettings, from_timm
 from resnet_jax.config import from_dict
 from resnet_jax.errors import UserError
 from resnet_jax.hardware.sharding import find_devices
+from resnet_jax.json_files import Finite, Pixels, Positive, check_json, read_json
 from resnet_jax.models.network import Network
 from resnet_jax.models.registry import Architecture
 from resnet_jax.models.resnet import ResNet
@@ -21,6 +23,8 @@ IMAGENET_CLASSES = Path(__file__).parent / "imagenet_classes.txt"
 KINDS = (
     f"a run folder (with checkpoints/), a folder with config.json and {hub.FILE}, a weights file or a published name"
 )
+REMEDY = "restore it from a copy, or train again"
+FOLDER_REMEDY = "correct it, or give the weights file alone"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,30 @@ class Classifier:
     """Where it comes from: of a run, the configuration and the step; of a file, what was removed."""
     named: bool = True
     """Whether the class names come with the weights; otherwise they are ImageNet's or numbers, by their count."""
+
+
+class Info(msgspec.Struct):
+    """The metadata of a checkpoint that the user of a network needs."""
+
+    config: dict[str, dict[str, Any]]
+    class_names: Annotated[list[str], msgspec.Meta(min_length=1)]
+    image_shape: tuple[Pixels, Pixels, Literal[3]]
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Positive, Positive, Positive]
+    score: float | None = None
+
+
+class Exact(msgspec.Struct):
+    """What timm's form has no entry for."""
+
+    resize: Pixels | None = None
+
+
+class Ours(msgspec.Struct):
+    """The further entries of a folder's `config.json`."""
+
+    resnet_jax: Exact = msgspec.field(default_factory=Exact)
+    label_names: list[str] | None = None
 
 
 def load_classifier(source: Path | str, *, arch: Architecture | None = None) -> Classifier:
@@ -70,29 +98,29 @@ def _read_run(path: Path) -> Classifier:
 
     find_devices()  # or reading the checkpoint fails for a reason that is not its own
     restored = read_evaluated(path / "checkpoints")
-    info = restored.info
-    settings, names = from_dict(info["config"]).model, tuple(info["class_names"])
+    info: Info = check_json(restored.info, Info, f"the metadata of checkpoint {restored.step} in {path}", REMEDY)
+    settings, names = from_dict(info.config).model, tuple(info.class_names)
     network = Network(settings.arch, len(names), settings.stem, settings.width)
     model = network.abstract()
     assign(model, to_torchvision(restored.state["params"]) | to_torchvision(restored.state["batch_stats"]))
-    size = min(info["image_shape"][:2])
-    preprocessing = Preprocessing(tuple(info["mean"]), tuple(info["std"]), image_size=size, resize=size)
-    origin = {"config": info["config"], "step": restored.step, "best": info.get("score") is not None}
+    size = min(info.image_shape[:2])
+    preprocessing = Preprocessing(info.mean, info.std, image_size=size, resize=size)
+    origin = {"config": info.config, "step": restored.step, "best": info.score is not None}
     return Classifier(model, network, names, preprocessing, origin)
 
 
 def _read_folder(config_path: Path, weights_path: Path) -> Classifier:
-    try:
-        config = json.loads(config_path.read_text())
-        settings, ours = config.get("pretrained_cfg", config), config.get("resnet_jax", {})
-        preprocessing = from_timm(settings, ours.get("resize"))
-        labels = config.get("label_names") or settings.get("label_names")
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    content = read_json(config_path, dict[str, Any], FOLDER_REMEDY)
+    name = f"{config_path}, in the form of save_pretrained or timm,"
+    settings: TimmSettings = check_json(content.get("pretrained_cfg", content), TimmSettings, name, FOLDER_REMEDY)
+    ours: Ours = check_json(content, Ours, name, FOLDER_REMEDY)
+    classifier = replace(_read_file(weights_path), preprocessing=from_timm(settings, ours.resnet_jax.resize))
+    labels = ours.label_names or settings.label_names
+    if labels and len(labels) != len(classifier.class_names):
         raise UserError(
-            f"{config_path} does not have the form of save_pretrained or timm ({error!r}): correct it, or give the "
-            "weights file alone"
-        ) from error
-    classifier = replace(_read_file(weights_path), preprocessing=preprocessing)
+            f"{config_path} names {len(labels)} classes, and the weights have {len(classifier.class_names)}: "
+            f"{FOLDER_REMEDY}"
+        )
     return replace(classifier, class_names=tuple(labels), named=True) if labels else classifier
 
 

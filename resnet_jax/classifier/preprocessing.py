@@ -1,16 +1,19 @@
 """From an image file to the input of a network."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.reading.images import Interpolation, decode_rgb
+from resnet_jax.json_files import Finite, Pixels, Positive
+
+Share = Annotated[float, msgspec.Meta(gt=0.1, le=1)]
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,21 @@ class Preprocessing:
         return normalize(jnp.asarray(images), np.array(self.mean, np.float32), np.array(self.std, np.float32))
 
 
-def from_timm(settings: Mapping[str, Any], resize: int | None = None) -> Preprocessing:
+class TimmSettings(msgspec.Struct):
+    """The entries of timm's `pretrained_cfg` that are used here."""
+
+    input_size: tuple[Literal[3], Pixels, Pixels]
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Positive, Positive, Positive]
+    test_input_size: tuple[Literal[3], Pixels, Pixels] | None = None
+    crop_pct: Share | None = None
+    test_crop_pct: Share | None = None
+    crop_mode: Literal["center"] = "center"
+    interpolation: Interpolation = "bilinear"
+    label_names: list[str] | None = None
+
+
+def from_timm(settings: TimmSettings, resize: int | None = None) -> Preprocessing:
     """Return the preprocessing for evaluation that a `pretrained_cfg` of timm describes.
 
     `test_input_size` and `test_crop_pct` come before `input_size` and `crop_pct`, which may be those of the training
@@ -48,20 +65,10 @@ def from_timm(settings: Mapping[str, Any], resize: int | None = None) -> Preproc
     Args:
         settings: the configuration.
         resize: length of the shorter side, if it is known exactly.
-
-    Raises:
-        ValueError: the images are cropped or interpolated in a way that is not known here.
-        KeyError, TypeError, IndexError: an entry is missing or has the wrong type.
     """
-    if (crop_mode := settings.get("crop_mode", "center")) != "center":
-        raise ValueError(f"crop_mode: got {crop_mode!r}, expected 'center'")
-    interpolation: Any = settings.get("interpolation", "bilinear")
-    if interpolation not in get_args(Interpolation):
-        raise ValueError(f"interpolation: got {interpolation!r}, expected one of {', '.join(get_args(Interpolation))}")
-    size = settings.get("test_input_size", settings["input_size"])[1]
-    share = settings.get("test_crop_pct", settings.get("crop_pct", 0.875))
-    mean, std = (tuple(map(float, settings[key])) for key in ("mean", "std"))
-    return Preprocessing(mean, std, size, resize or int(size / share), interpolation)
+    size = (settings.test_input_size or settings.input_size)[1]
+    share = settings.test_crop_pct or settings.crop_pct or 0.875
+    return Preprocessing(settings.mean, settings.std, size, resize or int(size / share), settings.interpolation)
 
 
 def to_timm(preprocessing: Preprocessing) -> dict[str, Any]:

@@ -7,8 +7,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from resnet_jax.config import Config, as_dict, differences, from_dict
 from resnet_jax.errors import UsageError, UserError
+from resnet_jax.json_files import Count, check_json, read_json
+
+REMEDY = "restore it from a copy, or use another run folder"
+
+
+class Line(msgspec.Struct):
+    """The types in a line of `metrics.jsonl`."""
+
+    step: Count
+    epoch: Count = 0
+    split: str = ""
+    loss: float | None = None
+    accuracy: float | None = None
+    images_per_second: float | None = None
+
+
+class Summary(msgspec.Struct):
+    """The types in `summary.json`."""
+
+    test_accuracy: float | None = None
+    test_loss: float | None = None
+    test_calibration_error: float | None = None
+    evaluated_step: Count | None = None
+    steps: Count | None = None
+    parameters: Count | None = None
+    seconds: float | None = None
+    images_per_second: float | None = None
+    dataset: str = ""
 
 
 @contextmanager
@@ -34,7 +64,7 @@ def open_workdir(workdir: Path, config: Config) -> Iterator[None]:
         path = workdir / "config.json"
         if not path.exists():
             write_json(path, as_dict(config))
-        elif changed := differences(as_dict(from_dict(read_json(path))), as_dict(config)):
+        elif changed := differences(as_dict(from_dict(read_json(path, dict[str, Any], REMEDY))), as_dict(config)):
             raise UsageError(
                 f"{workdir} holds a run of another configuration ({'; '.join(changed)}): "
                 "repeat it with its own values to resume it, or give another --workdir"
@@ -55,9 +85,17 @@ def is_locked(workdir: Path) -> bool:
 
 
 def read_summary(workdir: Path) -> dict[str, Any] | None:
-    """Read the summary of a finished run; None if it has not finished."""
+    """Read the summary of a finished run; None if it has not finished.
+
+    Raises:
+        UserError: it is damaged.
+    """
     path = workdir / "summary.json"
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    summary: dict[str, Any] = read_json(path, dict[str, Any], REMEDY)
+    check_json(summary, Summary, str(path), REMEDY)
+    return summary
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
@@ -70,26 +108,16 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
-    except (OSError, ValueError) as error:
-        raise UserError(f"can't read {path} ({error}): restore it from a copy, or use another run folder") from error
+        lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"can't read {path} ({error}): {REMEDY}") from error
+    check_json(lines, list[Line], str(path), REMEDY)
+    return lines
 
 
 def complete_steps(directory: Path) -> list[int]:
     """Return the steps of the complete checkpoints in a folder, ascending."""
     return sorted(int(path.name) for path in directory.glob("[0-9]*") if path.name.isdigit())
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: it can't be read, or is damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"can't read {path} ({error}): restore it from a copy, or use another run folder") from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from resnet_jax.config import Config, as_dict
 from resnet_jax.errors import UserError, printable
-from resnet_jax.runs.folder import complete_steps, is_locked, read_json, read_metrics, read_summary
+from resnet_jax.json_files import read_json
+from resnet_jax.runs.folder import REMEDY, complete_steps, is_locked, read_metrics, read_summary
 
 COLORS = (  # distinguishable from each other, on white and on black
     *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b"),
@@ -59,7 +60,8 @@ def read_run(path: Path, number: int, name: str) -> ShownRun:
         inside = [str(file.parent) for file in sorted(path.glob("*/config.json"))]
         remedy = f"name the runs in it: {' '.join(inside)}" if inside else "name a folder that train.py has written"
         raise UserError(f"{path} is not a run folder: expected config.json and metrics.jsonl in it; {remedy}")
-    stored, lines, summary = read_json(path / "config.json"), read_metrics(path), read_summary(path)
+    stored = read_json(path / "config.json", dict[str, dict[str, Any]], REMEDY)
+    lines, summary = read_metrics(path), read_summary(path)
     saved = complete_steps(path / "checkpoints")
     return ShownRun(
         name=printable(name),

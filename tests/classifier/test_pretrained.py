@@ -3,13 +3,14 @@
 import json
 
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import pytest
 from flax import nnx
 
 import resnet_jax
 from resnet_jax.classifier.classifier import load_classifier
-from resnet_jax.classifier.preprocessing import Preprocessing, from_timm
+from resnet_jax.classifier.preprocessing import Preprocessing, TimmSettings, from_timm
 from resnet_jax.errors import UserError
 from resnet_jax.models.network import Network
 from resnet_jax.models.registry import REGISTRY
@@ -132,7 +133,7 @@ def test_images_are_evaluated_at_the_test_size_and_with_the_interpolation_of_the
     """The first case is ResNet50_Weights.IMAGENET1K_V2 as timm publishes it; torchvision crops 224 from 232 pixels."""
     common = {"input_size": [3, 176, 176], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     expected = Preprocessing(image_size=size, resize=resize, interpolation=interpolation)
-    assert from_timm(common | settings) == expected
+    assert from_timm(msgspec.convert(common | settings, TimmSettings)) == expected
 
 
 @pytest.mark.parametrize("settings", [{"crop_mode": "border"}, {"interpolation": "random"}])
@@ -141,7 +142,7 @@ def test_an_unsupported_preprocessing_is_refused_by_name(tiny, tmp_path, setting
     (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": common | settings}))
     write_weights(tmp_path / "model.safetensors", to_torchvision(tiny))
     ((name, value),) = settings.items()
-    with pytest.raises(UserError, match=f"{name}.*{value}"):
+    with pytest.raises(UserError, match=f"'{value}'.*{name}"):
         load_classifier(tmp_path)
 
 
@@ -157,11 +158,49 @@ def test_the_heads_of_the_registry_are_those_of_the_networks():
     }
 
 
-def test_a_damaged_config_is_a_user_error(tiny, tmp_path):
-    resnet_jax.save_pretrained(tiny, tmp_path)
-    (tmp_path / "config.json").write_text('{"pretrained_cfg": {}}')
+GOOD = {"input_size": [3, 8, 8], "mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "3",
+        "{",
+        "[" * 100_000,
+        '{"pretrained_cfg": {}}',
+        '{"pretrained_cfg": []}',
+        *(
+            json.dumps({"pretrained_cfg": GOOD | damage})
+            for damage in (
+                {"input_size": [3, 1_000_000, 1_000_000]},
+                {"input_size": [3, 8]},
+                {"input_size": "8"},
+                {"mean": [float("nan")] * 3},
+                {"mean": 0.5},
+                {"std": [0.0, 0.5, 0.5]},
+                {"std": [-1.0, 0.5, 0.5]},
+                {"crop_pct": 0},
+                {"crop_pct": 1e-9},
+                {"label_names": [1, 2, 3, 4, 5]},
+                {"label_names": ["a", "b"]},
+            )
+        ),
+        json.dumps({"pretrained_cfg": GOOD, "resnet_jax": {"resize": 10_000_000}}),
+        json.dumps({"pretrained_cfg": GOOD, "label_names": {"a": 1}}),
+    ],
+)
+def test_a_folder_with_a_damaged_or_hostile_configuration_is_refused(tiny_folder, content):
+    (tiny_folder / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config\.json"):
-        load_classifier(tmp_path)
+        load_classifier(tiny_folder)
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folder")
+    resnet_jax.save_pretrained(tiny, folder)
+    return folder
 
 
 def test_a_thousand_classes_have_imagenets_names(tmp_path):
