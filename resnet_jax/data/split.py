@@ -1,7 +1,12 @@
 """Holds out a part of a data set, the same part every time."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Int, Int32
+
+from resnet_jax.errors import UserError
 
 
 def stratified_holdout(
@@ -22,3 +27,25 @@ def stratified_holdout(
     position = np.arange(len(labels) + 1) * fraction
     held = np.floor(position[1:]) > np.floor(position[:-1])
     return np.sort(order[~held]), np.sort(order[held])
+
+
+def hold_out_fifth(classes: dict[str, list[Path]]) -> dict[str, dict[str, list[Path]]]:
+    """Divide files by class into "train" and "test": every fifth of a class, in the order of the hashes of their names.
+
+    Raises:
+        UserError: a class has a single file.
+    """
+    if single := [name for name, paths in classes.items() if len(paths) < 2]:
+        raise UserError(
+            f"The classes {', '.join(single)} have 1 image, expected at least 2, to train on and to test: add some."
+        )
+    hashed = {
+        name: sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).digest())
+        for name, paths in classes.items()
+    }
+    test = {name: sorted(paths[::5]) for name, paths in hashed.items()}
+    held = {path for paths in test.values() for path in paths}
+    return {
+        "train": {name: [path for path in paths if path not in held] for name, paths in classes.items()},
+        "test": test,
+    }

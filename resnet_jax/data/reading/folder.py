@@ -1,6 +1,5 @@
 """Folders of images, one folder per class: what is in them, without opening an image."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from resnet_jax.data.split import hold_out_fifth
 from resnet_jax.errors import UserError
 
 OVERLAY = ".gradcam.png"
@@ -66,7 +66,7 @@ def list_folder(path: Path, *, hold_out: bool = True) -> Listing:
             )
     else:
         classes = _list_classes(path, skipped)
-        splits = _fifth(classes) if hold_out else {"test": classes}
+        splits = hold_out_fifth(classes) if hold_out else {"test": classes}
     _check_unique(image for classes in splits.values() for images in classes.values() for image in images)
     return Listing(tuple(splits["test"]), splits, tuple(skipped))
 
@@ -206,21 +206,3 @@ def _check_unique(images: Iterable[Path]) -> None:
         other = seen.setdefault(image.resolve(), image)
         if other is not image:
             raise UserError(f"{other} and {image} are the same file, by a link: remove one of them.")
-
-
-def _fifth(classes: Classes) -> dict[str, Classes]:
-    """Hold out every fifth image of each class, in the order of the hashes of their names: the same at every call."""
-    if single := [name for name, paths in classes.items() if len(paths) < 2]:
-        raise UserError(
-            f"The classes {', '.join(single)} have 1 image, expected at least 2, to train on and to test: add some."
-        )
-    hashed = {
-        name: sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).digest())
-        for name, paths in classes.items()
-    }
-    test = {name: sorted(paths[::5]) for name, paths in hashed.items()}
-    held = {path for paths in test.values() for path in paths}
-    return {
-        "train": {name: [path for path in paths if path not in held] for name, paths in classes.items()},
-        "test": test,
-    }
