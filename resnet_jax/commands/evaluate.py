@@ -116,6 +116,8 @@ def _figures(classifier: Any, data: EvalData, tta: Literal["none", "flip", "full
 def _data_config(classifier: Any, data: EvalData) -> tuple[DataConfig, bool]:
     """Return which images to read, and whether they are those of the training run, with its division."""
     given = {key: value for key in ("source", "name", "dir") if (value := getattr(data, key)) is not None}
+    if data.dir is not None:  # as in the configuration of a run
+        given["dir"] = data.dir.expanduser().absolute()
     if "config" in classifier.info:
         trained = from_dict(classifier.info["config"]).data
         if all(getattr(trained, key) == value for key, value in given.items()):

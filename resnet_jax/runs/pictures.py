@@ -44,9 +44,9 @@ def _crop_outliers(axes: Axes, values: Sequence[float]) -> None:
     """Leave single values far above all others outside, and say how many."""
     finite = np.array([value for value in values if np.isfinite(value)])
     top = 2 * np.quantile(finite, 0.9) if len(finite) else 0
-    if above := int((finite > 2 * top).sum()):
+    if (finite > 2 * top).any():
         axes.set_ylim(0, top)
-        axes.text(0.02, 0.97, f"{above} above", transform=axes.transAxes, va="top", fontsize=8)
+        axes.text(0.02, 0.97, f"{(finite > top).sum()} above", transform=axes.transAxes, va="top", fontsize=8)
 
 
 def draw_confusion(path: Path, confusion: Int[np.ndarray, "classes classes"], class_names: Sequence[str]) -> None:

@@ -19,9 +19,9 @@ from resnet_jax.classifier.classifier import load_classifier
 from resnet_jax.classifier.saving import save_pretrained
 from resnet_jax.cli import COMMANDS
 from resnet_jax.commands.convert import convert
-from resnet_jax.commands.evaluate import EvalData, evaluate
+from resnet_jax.commands.evaluate import EvalData, _data_config, evaluate
 from resnet_jax.commands.predict import predict
-from resnet_jax.config import Config, DataConfig, EvaluateConfig, ModelConfig, OptimizerConfig, TrainConfig
+from resnet_jax.config import Config, DataConfig, EvaluateConfig, ModelConfig, OptimizerConfig, TrainConfig, as_dict
 from resnet_jax.data.memory import load
 from resnet_jax.data.source import open_tfds
 from resnet_jax.errors import UsageError, UserError
@@ -183,6 +183,15 @@ def test_names_send_no_control_characters_to_a_terminal_or_a_csv_file(run, tmp_p
     predict(str(run[0]), (str(path),), json=True)
     line = capsys.readouterr().out
     assert line.isascii() and "\x1b" not in line and json.loads(line)["path"] == str(path)
+
+
+def test_the_runs_own_folder_by_a_relative_path_has_the_runs_division(run, digits_in_folders, monkeypatch):
+    """Otherwise the images that it was trained on would count as test images."""
+    classifier = load_classifier(run[0])
+    stored = as_dict(replace(CONFIG, data=DataConfig(source="folder", dir=digits_in_folders)))
+    own = replace(classifier, info=classifier.info | {"config": stored})
+    monkeypatch.chdir(digits_in_folders.parent)
+    assert _data_config(own, EvalData(dir=Path(digits_in_folders.name)))[1]
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

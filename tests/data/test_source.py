@@ -16,6 +16,7 @@ from PIL import Image
 from resnet_jax.config import DataConfig
 from resnet_jax.data.memory import load
 from resnet_jax.data.reading import images
+from resnet_jax.data.reading.folder import has_class_folders
 from resnet_jax.data.reading.images import decode_rgb, encode_png
 from resnet_jax.data.source import open_folder, open_tfds
 from resnet_jax.errors import UsageError, UserError
@@ -363,6 +364,13 @@ def test_a_folder_of_class_folders_is_recognized_and_nothing_is_written_into_it(
     before = sorted(tmp_path.rglob("*"))
     assert open_source(DataConfig(name="digits", dir=tmp_path)).class_names == ("cat", "dog")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("inside", "recognized"), [("", True), ("train", True), ("holidays", False)])
+def test_a_folder_that_holds_a_folder_of_photographs_among_others_is_not_one(tmp_path, inside, recognized):
+    """It may be where TFDS keeps its data sets."""
+    fill(tmp_path / inside, 2)
+    assert has_class_folders(tmp_path) == recognized
 
 
 def test_an_added_image_is_seen_despite_the_cache(tmp_path):

@@ -72,13 +72,13 @@ def list_folder(path: Path, *, hold_out: bool = True) -> Listing:
 
 
 def has_class_folders(path: Path) -> bool:
-    """Tell whether a folder holds images in class folders, or splits of such."""
-    return path.is_dir() and any(
-        _is_image(file)
-        for folder in _visible(path)
-        for below in ([folder, *_visible(folder)] if folder.is_dir() else [])
-        for file in (_visible(below) if below.is_dir() else [])
-    )
+    """Tell whether a folder holds images in class folders, or such in folders with the names of splits."""
+    if not path.is_dir():
+        return False
+    folders = [folder for folder in _visible(path) if folder.is_dir()]
+    named = [folder for folder in folders if any(folder.name.lower() in names for names in SPLITS.values())]
+    classes = [*folders, *(each for folder in named for each in _visible(folder) if each.is_dir())]
+    return any(_is_image(file) for folder in classes for file in _visible(folder))
 
 
 def list_images(folder: Path, skipped: list[Path], above: frozenset[Path] = frozenset()) -> list[Path]:
