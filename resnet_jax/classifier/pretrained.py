@@ -9,14 +9,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from resnet_jax.classifier.classifier import load_classifier
+from resnet_jax.classifier.trained import read_trained
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import Architecture
 from resnet_jax.models.resnet import ResNet
-from resnet_jax.weights import hub
-from resnet_jax.weights.files import read_weights
-from resnet_jax.weights.identify import advice, sized
-from resnet_jax.weights.torchvision import Misfit, assign, to_torchvision
+from resnet_jax.weights.identify import advice, has_head, sized
+from resnet_jax.weights.torchvision import Misfit, assign
 
 Source = Mapping[str, ArrayLike] | Path | str
 
@@ -26,12 +24,13 @@ def load_torchvision(model: ResNet, source: Source, *, head: Literal["strict", "
 
     Args:
         model: a network of this package, or an abstract one (`nnx.eval_shape`).
-        source: a state dict, the path of a .pth or .safetensors file, or a published model's name such as
-            "torchvision/resnet18.IMAGENET1K_V1" or "timm/resnet18.a1_in1k".
+        source: a state dict with torchvision's keys, or anything that holds weights: the path of a .pth or
+            .safetensors file ("FILE#NAME" chooses one of several networks in it), a run folder, a folder of
+            `save_pretrained`, or a published model's name such as "torchvision/resnet18.IMAGENET1K_V1".
         head: "strict": the classifier must fit; "fresh": the model keeps its own classifier.
 
     Returns:
-        What was removed around the tensors, such as a prefix `module.`; a sentence each.
+        What was renamed and left out, such as a prefix `module.`; a phrase each.
 
     Raises:
         UserError: the source can't be read, or its tensors don't fit; `model` is unchanged then.
@@ -51,18 +50,19 @@ def from_pretrained(
 
     Args:
         arch: name of the network; its width, stem and number of classes are those of the weights.
-        source: as for `load_torchvision`; or a run folder, or a folder of `save_pretrained`.
-        num_classes: with another number than that of the weights, the network gets a fresh classifier.
+        source: as for `load_torchvision`.
+        num_classes: with another number than that of the weights, the network gets a fresh classifier; needed where
+            the weights have no classifier.
         dtype: type of the computation.
 
     Raises:
         UserError: the source can't be read, or belongs to another architecture.
     """
-    if isinstance(source, str | Path) and Path(source).is_dir():
-        source = to_torchvision(load_classifier(source, arch=arch).model)
     tensors, _ = _read(source)
     network = sized(arch, tensors)
-    if num_classes is None or num_classes == network.num_classes:
+    if num_classes is None and not has_head(tensors):
+        raise UserError(f"the weights are an encoder without a classifier: give num_classes to {arch}'s fresh one")
+    if num_classes is None or (num_classes == network.num_classes and has_head(tensors)):
         model = network.abstract(dtype=dtype)
         load_torchvision(model, tensors)
     else:
@@ -74,6 +74,5 @@ def from_pretrained(
 def _read(source: Source) -> tuple[Mapping[str, ArrayLike], tuple[str, ...]]:
     if isinstance(source, Mapping):
         return source, ()
-    if isinstance(source, str) and hub.is_name(source):
-        source = hub.fetch(source)
-    return read_weights(Path(source))
+    trained = read_trained(source)
+    return trained.tensors, trained.info.get("notes", ())

@@ -38,17 +38,15 @@ def convert(
         UsageError: the target has another suffix.
         UserError: the source can't be read, or the target can't be written.
     """
-    from resnet_jax.classifier.classifier import load_classifier
     from resnet_jax.classifier.saving import save_pretrained
+    from resnet_jax.classifier.trained import read_trained
+    from resnet_jax.commands.loading import load
     from resnet_jax.exporting.layers import differences_to_torchvision
-    from resnet_jax.weights.files import read_weights, write_weights
-    from resnet_jax.weights.torchvision import to_torchvision
+    from resnet_jax.weights.files import write_weights
 
     console = Console(soft_wrap=True, highlight=False)
-    classifier = load_classifier(source, arch=arch)
-    for note in classifier.info.get("notes", ()):
-        console.print(printable(f"{source}: {note}"), markup=False)
-    stored = read_weights(Path(source)).tensors if Path(source).is_file() else to_torchvision(classifier.model)
+    classifier = load(source, arch)
+    stored = read_trained(source).tensors
     with writing(target, "give another path, or free space"):
         if target.suffix:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,8 +59,7 @@ def convert(
         _print_tensors(console, stored)
         _print_differences(console, differences_to_torchvision(classifier.model, stored, classifier.network))
     size = sum(file.stat().st_size for file in (target.iterdir() if target.is_dir() else [target])) / 1e6
-    best = f", step {classifier.info['step']:,}, the best on val" if classifier.info.get("best") else ""
-    line = f"{classifier.network.arch}{best}, {len(stored)} tensors -> {target} ({size:.1f} MB)"
+    line = f"{classifier.network.arch}, {len(stored)} tensors -> {target} ({size:.1f} MB)"
     console.print(printable(line), markup=False)
 
 

@@ -58,9 +58,9 @@ def evaluate(
         UserError: the model or the images can't be read, or their classes differ.
     """
     at_least(1, batch_size=batch_size)
-    from resnet_jax.classifier.classifier import load_classifier
+    from resnet_jax.commands.loading import load
 
-    classifier = load_classifier(model, arch=arch)
+    classifier = load(model, arch)
     figures = {"model": model} | _figures(classifier, data, tta, batch_size)
     if json:
         print(json_lines.dumps(figures))
@@ -136,8 +136,6 @@ def _data_config(classifier: Any, data: EvalData) -> tuple[DataConfig, bool]:
 def _print(figures: dict[str, Any]) -> None:
     console, table = Console(), Table(show_header=False)
     line = f"{figures['model']} on {figures['images']:,} images of {figures['dataset']}, {figures['split']}"
-    if figures["best"]:
-        line += f"; step {figures['step']:,}, the best on val"
     if figures["classes"] < figures["network_classes"]:
         line += f"; {figures['classes']} of the network's {figures['network_classes']} classes"
     console.print(printable(line), soft_wrap=True, highlight=False, markup=False)

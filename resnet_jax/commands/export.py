@@ -48,16 +48,15 @@ def export(
     _check(format, batch_size, layout, with_preprocessing, image_size)
     path = _path(model, format, out)
 
-    from resnet_jax.classifier.classifier import load_classifier
+    from resnet_jax.commands.loading import load
     from resnet_jax.exporting.export import export_to, of_size
     from resnet_jax.exporting.served import Served
 
-    classifier = load_classifier(model, arch=arch)
+    classifier = load(model, arch)
     if image_size is not None:
         classifier = replace(classifier, preprocessing=of_size(classifier.preprocessing, image_size))
     served = Served(classifier, None if batch_size == "dynamic" else batch_size, layout, with_preprocessing)
-    best = f", step {classifier.info['step']:,}, the best on val" if classifier.info.get("best") else ""
-    print(f"exporting {printable(model)} ({classifier.network.arch}{best}) to {format}", flush=True)
+    print(f"exporting {printable(model)} ({classifier.network.arch}) to {format}", flush=True)
     print(f"{printable(str(path))}: {export_to(path, served, format)}", flush=True)
 
 

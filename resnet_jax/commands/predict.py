@@ -75,12 +75,10 @@ def predict(
         devices = max(min(os.cpu_count() or 1, size // IMAGES_PER_DEVICE), 1)
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(devices))
 
-    from resnet_jax.classifier.classifier import load_classifier
     from resnet_jax.classifier.files import classify_files
+    from resnet_jax.commands.loading import load
 
-    classifier = load_classifier(model, arch=arch)
-    if classifier.info.get("best"):
-        print(f"{printable(model)}: step {classifier.info['step']:,}, the best on val", file=sys.stderr)
+    classifier = load(model, arch)
     results = classify_files(classifier, paths, batch_size=size, top_k=top_k, overlays=overlays)
     write = _write_json if json else _csv_writer() if csv else _table_writer(paths)
     if _write_all(results, len(paths), write):

@@ -106,7 +106,7 @@ def _train(
     smaller_batch = f"--train.batch-size is {config.train.batch_size}; choose a smaller one, in a new --workdir"
     with Logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook:
         with display, memory_faults(smaller_batch):
-            for line in (*run.dataset.remarks, run.dataset.describe(), _describe(run, state, step, workdir)):
+            for line in (*run.remarks, run.dataset.describe(), _describe(run, state, step, workdir)):
                 display.say(line)
             for call in advance(run, state, metrics, step, total):
                 sums = jax.device_get(call.metrics)

@@ -4,18 +4,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jaxtyping import Float
 
-from resnet_jax.classifier.classifier import load_classifier
 from resnet_jax.classifier.pretrained import load_torchvision
+from resnet_jax.classifier.trained import Trained, read_trained
 from resnet_jax.config import Config
 from resnet_jax.errors import UsageError
 from resnet_jax.models.network import Network
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.training.randomness import split_by_purpose
-from resnet_jax.weights.torchvision import to_torchvision
 
 
 def make_model(config: Config, num_classes: int) -> ResNet:
@@ -40,12 +37,15 @@ def draw_model(config: Config, num_classes: int) -> ResNet:
     return nnx.jit(partial(make_model, config, num_classes))()
 
 
-def start_from(model: ResNet, source: str) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
+def start_from(model: ResNet, source: str) -> Trained:
     """Set pretrained weights under the fresh classifier of `model`, in place.
 
     Returns:
-        Mean and standard deviation that the weights expect images to be normalized by.
+        What `source` holds, with the mean and standard deviation by which the weights expect images to be normalized.
+
+    Raises:
+        UserError: the source can't be read, or its weights don't fit.
     """
-    classifier = load_classifier(source)
-    load_torchvision(model, to_torchvision(classifier.model), head="fresh")
-    return np.array(classifier.preprocessing.mean, np.float32), np.array(classifier.preprocessing.std, np.float32)
+    trained = read_trained(source)
+    load_torchvision(model, trained.tensors, head="fresh")
+    return trained

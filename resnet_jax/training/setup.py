@@ -47,6 +47,8 @@ class Run:
     """By test-time augmentation: "none", and the configured one."""
     info: dict[str, Any]
     """Metadata stored with each checkpoint."""
+    remarks: tuple[str, ...]
+    """What the person should know about the images and the pretrained weights, one sentence each."""
 
 
 def resolve(config: Config, platform: str) -> Config:
@@ -83,10 +85,13 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     dataset = dataset.hold_out(config.data.val_fraction)
     train = dataset.train
     model = draw_model(chosen, len(dataset.class_names))
+    remarks = dataset.remarks
     if config.model.pretrained is None:
         mean, std = dataset.statistics()
     else:
-        mean, std = start_from(model, config.model.pretrained)
+        trained = start_from(model, config.model.pretrained)
+        mean, std = (np.array(it, np.float32) for it in (trained.preprocessing.mean, trained.preprocessing.std))
+        remarks += tuple(f"{config.model.pretrained}: {note}" for note in trained.info.get("notes", ()))
     shapes = Shapes(len(train.labels), train.images.shape[1:], len(dataset.class_names))
     program = make_program(chosen, model, shapes, mean, std)
     state = jax.device_put(program.create_state(model), replicated(mesh))
@@ -109,6 +114,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
             for tta in dict.fromkeys(("none", config.evaluate.tta))
         },
         info=_checkpoint_info(config, dataset, mean, std),
+        remarks=remarks,
     )
     return run, state
 

@@ -1,42 +1,43 @@
-"""Read and write weights files (.pth, .safetensors), also where a trainer has wrapped the state dict."""
+"""Read and write weights files (.pth, .safetensors)."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
 from resnet_jax.errors import UsageError, UserError
+from resnet_jax.json_files import read_json
 from resnet_jax.weights.pth import read_pth, write_pth
 
-ENTRIES = ("state_dict", "model", "model_state_dict", "net", "network", "weights")  # where trainers put the weights
-PREFIXES = ("module", "backbone", "_orig_mod", "model")  # DataParallel, detectors, torch.compile, Lightning
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[\w.-]+$")]
 
 
-class Weights(NamedTuple):
-    """Content of a weights file."""
+class Shards(msgspec.Struct):
+    """Index of a state dict in several files, as transformers and huggingface_hub write it."""
 
-    tensors: dict[str, np.ndarray]
-    """Arrays by key, as stored: torchvision's layouts and types."""
-    notes: tuple[str, ...]
-    """What was removed around the tensors, one phrase each."""
+    weight_map: dict[str, FileName]
 
 
-def read_weights(path: Path) -> Weights:
-    """Read the tensors of a state dict, without torch and without executing anything in the file.
+def read_content(path: Path) -> Any:
+    """Read a .pth or .safetensors file, without torch and without executing anything in it.
 
-    A state dict inside `{"state_dict": ...}` or a similar entry is found, and prefixes such as `module.` are removed;
-    `notes` says so.
+    Returns:
+        What was saved: tensors as arrays by key, or nested dictionaries with such.
 
     Raises:
-        UserError: the file does not exist, is damaged, contains code, or has no state dict.
+        UserError: the file does not exist, is damaged, or contains code or quantized tensors.
     """
     if not path.is_file():
         raise UserError(f"there is no weights file {path}: expected a .pth or .safetensors file; correct the path")
-    content = _read_safetensors(path) if _is_safetensors(path) else read_pth(path)
-    notes: list[str] = []
-    return Weights(_without_prefixes(_state_dict(content, path, notes), path, notes), tuple(notes))
+    if path.name.endswith(".index.json"):
+        index: Shards = read_json(path, Shards, "download the folder again")
+        shards = [read_content(path.parent / name) for name in sorted(set(index.weight_map.values()))]
+        return {key: value for shard in shards for key, value in shard.items()}
+    return _read_safetensors(path) if _is_safetensors(path) else read_pth(path)
 
 
 def write_weights(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -72,46 +73,12 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
     try:
         with safe_open(path, "numpy") as file:
+            kinds = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118, it has no __iter__
+            if quantized := sorted(kind for kind in kinds if re.match(r"F[468]", kind) and kind != "F64"):
+                raise UserError(
+                    f"{path} has quantized tensors ({', '.join(quantized)}): expected floating point of 16 bits or "
+                    "more; save the network's weights before their quantization"
+                )
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it has no __iter__
     except (SafetensorError, OSError, ValueError, TypeError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is not an intact safetensors file ({error}): download or write it again") from error
-
-
-def _state_dict(content: Any, path: Path, notes: list[str]) -> dict[str, np.ndarray]:
-    while isinstance(content, Mapping):
-        tensors = {key: value for key, value in content.items() if isinstance(value, np.ndarray)}
-        if any(isinstance(key, str) and key.endswith("weight") for key in tensors):
-            if len(tensors) < len(content):
-                notes.append(f"omitted {_listed(content.keys() - tensors.keys())}, which are not tensors")
-            return {str(key): value for key, value in tensors.items()}
-        inner = next((entry for entry in ENTRIES if isinstance(content.get(entry), Mapping)), None)
-        if inner is None:
-            break
-        notes.append(f'used the entry "{inner}" of {_listed(content.keys())}')
-        content = content[inner]
-    found = _listed(content.keys()) if isinstance(content, Mapping) else type(content).__name__
-    raise UserError(
-        f"{path} does not contain a state dict, but {found or 'nothing'}: expected tensors by key, at the top or under "
-        f"{', '.join(ENTRIES[:3])}; save `model.state_dict()`"
-    )
-
-
-def _without_prefixes(tensors: dict[str, np.ndarray], path: Path, notes: list[str]) -> dict[str, np.ndarray]:
-    renamed: dict[str, np.ndarray] = {}
-    removed: dict[str, None] = {}
-    for key, value in tensors.items():
-        parts = key.split(".")
-        count = next((index for index, part in enumerate(parts) if part not in PREFIXES), 0)
-        bare = ".".join(parts[count:])
-        if bare in renamed:
-            raise UserError(f"{path} has {bare} twice, with and without the prefix of {key}: save only one of them")
-        renamed[bare] = value
-        if count:
-            removed[".".join(parts[:count]) + "."] = None
-    notes.extend(f'removed the prefix "{prefix}"' for prefix in removed)
-    return renamed
-
-
-def _listed(keys: Any) -> str:
-    names = sorted(map(str, keys))
-    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")

@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from resnet_jax.errors import UserError
-from resnet_jax.weights.pickles import STORAGE_NAMES, TOO_MUCH, Refused, Storages, interpret
+from resnet_jax.weights.pickles import TOO_MUCH, interpret
+from resnet_jax.weights.rebuild import STORAGE_NAMES, Refused, Storages
 
 _LIMIT = 1 << 22  # bytes of a pickle, of a zip's directory, and read at once; ResNet-152's pickle has 110 kB
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -25,7 +26,8 @@ def read_pth(path: Path) -> Any:
 
     Returns:
         Nested dictionaries, lists, tuples, sets and scalars; tensors, parameters and storages as arrays, which share
-        memory where they did in torch; dtypes and devices as strings, such as "torch.float32".
+        memory where they did in torch; dtypes and devices as strings, such as "torch.float32"; an empty dictionary for
+        each object with the settings of a training, such as argparse's.
 
     Raises:
         UserError: the file can't be read, is damaged, or contains anything else, which is not executed. Reading takes

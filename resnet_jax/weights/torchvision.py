@@ -77,6 +77,11 @@ def assign(
         arrays = {key: array for key, array in arrays.items() if not is_head(key, model.head)}
         expected = {key: shape for key, shape in expected.items() if not is_head(key, model.head)}
     _check({key: array.shape for key, array in arrays.items()}, expected)
+    if other := [key for key in expected if not jnp.issubdtype(arrays[key].dtype, jnp.floating)]:
+        kinds = ", ".join(sorted({str(arrays[key].dtype) for key in other}))
+        raise Misfit(
+            f"the weights have {len(other)} tensors of type {kinds} ({_first(other)}); expected floating point"
+        )
     if broken := [key for key in expected if not np.isfinite(arrays[key]).all()]:
         raise Misfit(f"the weights have NaN or infinity in {len(broken)} tensors ({_first(broken)})")
     for key in expected:

@@ -1,0 +1,140 @@
+"""Stored networks, in a run, a folder, a file or on the hub: weights, class names and preprocessing."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from resnet_jax.classifier import transformers
+from resnet_jax.classifier.preprocessing import Preprocessing, TimmSettings, from_timm
+from resnet_jax.config import from_dict
+from resnet_jax.errors import UserError
+from resnet_jax.hardware.sharding import find_devices
+from resnet_jax.json_files import Finite, Pixels, Positive, check_json, read_json
+from resnet_jax.models.network import Network
+from resnet_jax.weights import hub
+from resnet_jax.weights.identify import has_head, identify
+from resnet_jax.weights.reading import read_weights, split_choice
+from resnet_jax.weights.torchvision import to_torchvision
+
+KINDS = (
+    f"a run folder (with checkpoints/), a folder with config.json and {hub.FILE}, a weights file or a published name"
+)
+WEIGHTS_FILES = (hub.FILE, f"{hub.FILE}.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+REMEDY = "restore it from a copy, or train again"
+FOLDER_REMEDY = "correct it, or give the weights file alone"
+
+
+class Trained(NamedTuple):
+    """A trained network as it is stored."""
+
+    tensors: dict[str, np.ndarray]
+    """Weights by torchvision's keys; without `fc` if only the encoder is stored."""
+    network: Network
+    """The network that they belong to."""
+    class_names: tuple[str, ...] | None
+    """Names that come with the weights, if any do."""
+    preprocessing: Preprocessing
+    """Preprocessing that comes with the weights; otherwise ImageNet's, at the size of the stem."""
+    info: dict[str, Any]
+    """Where it comes from: of a run, the configuration and the step; of a file, what was renamed or left out."""
+
+
+class Info(msgspec.Struct):
+    """The metadata of a checkpoint that the user of a network needs."""
+
+    config: dict[str, dict[str, Any]]
+    class_names: Annotated[list[str], msgspec.Meta(min_length=1)]
+    image_shape: tuple[Pixels, Pixels, Literal[3]]
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Positive, Positive, Positive]
+    score: float | None = None
+
+
+class Exact(msgspec.Struct):
+    """What timm's form has no entry for."""
+
+    resize: Pixels | None = None
+
+
+class Ours(msgspec.Struct):
+    """The further entries of a folder's `config.json`."""
+
+    resnet_jax: Exact = msgspec.field(default_factory=Exact)
+    label_names: list[str] | None = None
+
+
+def read_trained(source: Path | str) -> Trained:
+    """Read what is stored of a trained network.
+
+    Args:
+        source: a run folder of `train.py`, a folder of `save_pretrained`, timm or transformers, a weights file or a hub
+            name; "#NAME" after the last three chooses one of several networks in the file.
+
+    Raises:
+        UserError: there is no such thing, it can't be read, or JAX can't start its devices.
+    """
+    file, choice = split_choice(source)
+    path = Path(file)
+    if (path / "checkpoints").is_dir():
+        return _read_run(path)
+    if (path / "config.json").is_file():
+        return _read_folder(path, choice)
+    if path.is_dir():
+        raise UserError(f"{path} does not hold a trained network: expected {KINDS}")
+    if hub.is_name(str(file)):
+        return _read_published(str(file), choice)
+    if not path.exists():
+        raise UserError(f"there is no file or folder {path}: expected {KINDS}; correct the path")
+    return _read_file(path, choice)
+
+
+def _read_run(path: Path) -> Trained:
+    from resnet_jax.runs.stored import read_evaluated  # loads Orbax, which the other sources do not need
+
+    find_devices()  # or reading the checkpoint fails for a reason that is not its own
+    restored = read_evaluated(path / "checkpoints")
+    info: Info = check_json(restored.info, Info, f"the metadata of checkpoint {restored.step} in {path}", REMEDY)
+    settings, names = from_dict(info.config).model, tuple(info.class_names)
+    network = Network(settings.arch, len(names), settings.stem, settings.width)
+    tensors = to_torchvision(restored.state["params"]) | to_torchvision(restored.state["batch_stats"])
+    size = min(info.image_shape[:2])
+    preprocessing = Preprocessing(info.mean, info.std, image_size=size, resize=size)
+    origin = {"config": info.config, "step": restored.step, "best": info.score is not None}
+    return Trained(tensors, network, names, preprocessing, origin)
+
+
+def _read_published(name: str, choice: str | None) -> Trained:
+    path = hub.fetch(name, "config.json").parent
+    transformed = "model_type" in read_json(path / "config.json", dict[str, Any], FOLDER_REMEDY)
+    for file in (hub.FILE, "preprocessor_config.json")[: 1 + transformed]:
+        hub.fetch(name, file)
+    return _read_folder(path, choice)
+
+
+def _read_folder(path: Path, choice: str | None) -> Trained:
+    config_path = path / "config.json"
+    content = read_json(config_path, dict[str, Any], FOLDER_REMEDY)
+    if "model_type" in content:
+        labels, preprocessing = transformers.read_settings(path, content)
+    else:
+        name = f"{config_path}, in the form of save_pretrained or timm,"
+        settings: TimmSettings = check_json(content.get("pretrained_cfg", content), TimmSettings, name, FOLDER_REMEDY)
+        ours: Ours = check_json(content, Ours, name, FOLDER_REMEDY)
+        labels, preprocessing = ours.label_names or settings.label_names, from_timm(settings, ours.resnet_jax.resize)
+    weights = next((path / file for file in WEIGHTS_FILES if (path / file).is_file()), path / hub.FILE)
+    trained = _read_file(weights, choice)
+    if labels and has_head(trained.tensors) and len(labels) != trained.network.num_classes:
+        raise UserError(
+            f"{config_path} names {len(labels)} classes, and the weights have {trained.network.num_classes}: "
+            f"{FOLDER_REMEDY}"
+        )
+    return trained._replace(class_names=tuple(labels) if labels else None, preprocessing=preprocessing)
+
+
+def _read_file(path: Path, choice: str | None) -> Trained:
+    tensors, notes = read_weights(path if choice is None else f"{path}#{choice}")
+    network = identify(tensors)
+    preprocessing = Preprocessing() if network.stem == "imagenet" else Preprocessing(image_size=32, resize=32)
+    return Trained(tensors, network, None, preprocessing, {"notes": notes})

@@ -1,0 +1,24 @@
+"""The network that a command has been given, with one line on standard error about what of it is used."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from resnet_jax.errors import printable
+from resnet_jax.models.registry import Architecture
+
+if TYPE_CHECKING:
+    from resnet_jax.classifier.classifier import Classifier
+
+
+def load(model: str, arch: Architecture | None) -> "Classifier":
+    """Read a trained network, and print which checkpoint of a run it is, or what in a file was renamed and left out.
+
+    Raises:
+        UserError: see `load_classifier`.
+    """
+    from resnet_jax.classifier.classifier import load_classifier  # loads JAX
+
+    classifier = load_classifier(model, arch=arch)
+    for remark in classifier.remarks:
+        print(printable(f"{model}: {remark}"), file=sys.stderr)
+    return classifier
