@@ -17,6 +17,7 @@ COMMANDS = {
     "convert": "write weights as .pth, .safetensors or a folder",
     "export": "write a network for other programs: ONNX, StableHLO, safetensors",
     "show": "compare runs: curves, figures, differences",
+    "list": "list the networks: parameters, published weights and their accuracy",
     "benchmark": "measure training and inference speed on this machine",
     "record": "time whole trainings of a recipe, as speed records are timed",
     "plan": "compile for a machine that is not here: does it fit, how fast at most",
@@ -48,7 +49,8 @@ def call(words: list[str]) -> None:
         return
     if name not in COMMANDS:
         raise UsageError(f"got the command {name!r}, expected one of {', '.join(COMMANDS)}; see resnet-jax --help")
-    command = getattr(import_module(f"resnet_jax.commands.{name}"), name)
+    module = "networks" if name == "list" else name  # `list` is Python's own
+    command = getattr(import_module(f"resnet_jax.commands.{module}"), module)
     absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of what it does not need
     keep_compiled()
     if name in ("train", "record"):  # their options are those of a recipe

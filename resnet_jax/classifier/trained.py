@@ -1,5 +1,6 @@
 """Stored networks, in a run, a folder, a file or on the hub: weights, class names and preprocessing."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from resnet_jax.hardware.sharding import find_devices
 from resnet_jax.json_files import Finite, Pixels, Positive, check_json, read_json
 from resnet_jax.models.network import Network
 from resnet_jax.weights import hub
+from resnet_jax.weights.files import METADATA, read_metadata
 from resnet_jax.weights.identify import has_head, identify
 from resnet_jax.weights.reading import read_weights, split_choice
 from resnet_jax.weights.torchvision import to_torchvision
@@ -39,6 +41,8 @@ class Trained(NamedTuple):
     """Preprocessing that comes with the weights; otherwise ImageNet's, at the size of the stem."""
     info: dict[str, Any]
     """Where it comes from: of a run, the configuration and the step; of a file, what was renamed or left out."""
+    described: bool = True
+    """Whether the preprocessing comes with the weights."""
 
 
 class Info(msgspec.Struct):
@@ -114,27 +118,49 @@ def _read_published(name: str, choice: str | None) -> Trained:
 
 
 def _read_folder(path: Path, choice: str | None) -> Trained:
-    config_path = path / "config.json"
-    content = read_json(config_path, dict[str, Any], FOLDER_REMEDY)
-    if "model_type" in content:
-        labels, preprocessing = transformers.read_settings(path, content)
-    else:
-        name = f"{config_path}, in the form of save_pretrained or timm,"
-        settings: TimmSettings = check_json(content.get("pretrained_cfg", content), TimmSettings, name, FOLDER_REMEDY)
-        ours: Ours = check_json(content, Ours, name, FOLDER_REMEDY)
-        labels, preprocessing = ours.label_names or settings.label_names, from_timm(settings, ours.resnet_jax.resize)
+    content = read_json(path / "config.json", dict[str, Any], FOLDER_REMEDY)
     weights = next((path / file for file in WEIGHTS_FILES if (path / file).is_file()), path / hub.FILE)
-    trained = _read_file(weights, choice)
-    if labels and has_head(trained.tensors) and len(labels) != trained.network.num_classes:
-        raise UserError(
-            f"{config_path} names {len(labels)} classes, and the weights have {trained.network.num_classes}: "
-            f"{FOLDER_REMEDY}"
-        )
-    return trained._replace(class_names=tuple(labels) if labels else None, preprocessing=preprocessing)
+    trained = _read_tensors(weights, choice)
+    if "model_type" in content:
+        return _described(trained, *transformers.read_settings(path, content), path / "config.json")
+    return _described(trained, *_read_timm(content, path / "config.json"), path / "config.json")
 
 
 def _read_file(path: Path, choice: str | None) -> Trained:
+    trained = _read_tensors(path, choice)
+    if METADATA not in (metadata := read_metadata(path)):
+        return trained
+    try:
+        content = json.loads(metadata[METADATA])
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the metadata of {path} is damaged ({error}): restore the file from a copy") from error
+    content = check_json(content, dict[str, Any], f"the metadata of {path}", FOLDER_REMEDY)
+    return _described(trained, *_read_timm(content, path), path)
+
+
+def _read_tensors(path: Path, choice: str | None) -> Trained:
     tensors, notes = read_weights(path if choice is None else f"{path}#{choice}")
     network = identify(tensors)
     preprocessing = Preprocessing() if network.stem == "imagenet" else Preprocessing(image_size=32, resize=32)
-    return Trained(tensors, network, None, preprocessing, {"notes": notes})
+    return Trained(tensors, network, None, preprocessing, {"notes": notes}, described=False)
+
+
+def _read_timm(content: dict[str, Any], path: Path) -> tuple[list[str] | None, Preprocessing]:
+    """Return the class names, if there are any, and the preprocessing of a description in timm's form."""
+    name = f"{path}, in the form of save_pretrained or timm,"
+    settings: TimmSettings = check_json(content.get("pretrained_cfg", content), TimmSettings, name, FOLDER_REMEDY)
+    ours: Ours = check_json(content, Ours, name, FOLDER_REMEDY)
+    return ours.label_names or settings.label_names, from_timm(settings, ours.resnet_jax.resize)
+
+
+def _described(trained: Trained, labels: list[str] | None, preprocessing: Preprocessing, path: Path) -> Trained:
+    """Return `trained` with the class names and the preprocessing that the description in `path` gives.
+
+    Raises:
+        UserError: it names another number of classes than the weights have.
+    """
+    classes = trained.network.num_classes
+    if labels and has_head(trained.tensors) and len(labels) != classes:
+        raise UserError(f"{path} names {len(labels)} classes, and the weights have {classes}: {FOLDER_REMEDY}")
+    names = tuple(labels) if labels else None
+    return trained._replace(class_names=names, preprocessing=preprocessing, described=True)

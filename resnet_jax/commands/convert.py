@@ -1,5 +1,6 @@
 """`resnet-jax convert`: weights from one form to another."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,12 +25,13 @@ def convert(
     """Convert a trained network; the suffix of the target decides: .pth, .safetensors, or none for a folder.
 
     Keys and layouts are torchvision's, so torchvision and timm load the result. A weights file keeps its types, bit for
-    bit. Only a folder stores class names and preprocessing.
+    bit. A folder and .safetensors keep class names and preprocessing, .pth can't.
 
     Example: resnet-jax convert runs/cifar10-1 resnet18.pth
 
     Args:
-        source: a run folder, a folder of `save_pretrained`, a weights file, or a published name.
+        source: a run folder, a folder of `save_pretrained`, timm or transformers, a .pth or .safetensors file, or a
+            published name (see resnet-jax list); FILE#NAME is one of several networks in a file.
         target: a file name that ends in .pth or .safetensors, or a folder.
         arch: architecture that the weights must have; found by their shapes if left out.
         report: list every tensor and, if torchvision is installed, the largest difference to it after each layer.
@@ -38,29 +40,31 @@ def convert(
         UsageError: the target has another suffix.
         UserError: the source can't be read, or the target can't be written.
     """
-    from resnet_jax.classifier.saving import save_pretrained
+    from resnet_jax.classifier.saving import save_pretrained, write_file
     from resnet_jax.classifier.trained import read_trained
     from resnet_jax.commands.loading import load
     from resnet_jax.exporting.layers import differences_to_torchvision
-    from resnet_jax.weights.files import write_weights
 
     console = Console(soft_wrap=True, highlight=False)
     classifier = load(source, arch)
-    stored = read_trained(source).tensors
+    trained = read_trained(source)
+    lost = None
     with writing(target, "give another path, or free space"):
         if target.suffix:
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_weights(target, stored)
+            lost = write_file(target, trained)
         else:
             save_pretrained(
                 classifier.model, target, class_names=classifier.class_names, preprocessing=classifier.preprocessing
             )
     if report:
-        _print_tensors(console, stored)
-        _print_differences(console, differences_to_torchvision(classifier.model, stored, classifier.network))
+        _print_tensors(console, trained.tensors)
+        _print_differences(console, differences_to_torchvision(classifier.model, trained.tensors, classifier.network))
     size = sum(file.stat().st_size for file in (target.iterdir() if target.is_dir() else [target])) / 1e6
-    line = f"{classifier.network.arch}, {len(stored)} tensors -> {target} ({size:.1f} MB)"
+    line = f"{classifier.network.arch}, {len(trained.tensors)} tensors -> {target} ({size:.1f} MB)"
     console.print(printable(line), markup=False)
+    if lost:
+        print(printable(lost), file=sys.stderr)
 
 
 def _print_tensors(console: Console, tensors: "dict[str, np.ndarray]") -> None:

@@ -46,7 +46,8 @@ def evaluate(
     Example: resnet-jax evaluate runs/cifar10-1 --tta flip
 
     Args:
-        model: a run folder, a folder of `save_pretrained`, a weights file, or a published name.
+        model: a run folder, a folder of `save_pretrained`, timm or transformers, a .pth or .safetensors file, or a
+            published name (see resnet-jax list); FILE#NAME is one of several networks in a file.
         arch: architecture that the weights must have; found by their shapes if left out.
         data: the images.
         tta: test-time augmentation: the mean over the mirror image, "flip", and two diagonal shifts, "full".

@@ -31,7 +31,8 @@ def export(
     Example: resnet-jax export runs/cifar10-1 --format onnx --with-preprocessing
 
     Args:
-        model: a run folder, a folder of `save_pretrained`, a weights file, or a published name.
+        model: a run folder, a folder of `save_pretrained`, timm or transformers, a .pth or .safetensors file, or a
+            published name (see resnet-jax list); FILE#NAME is one of several networks in a file.
         format: format of the result; "onnx" needs the extra `onnx`.
         out: path of the result, which is replaced if it exists. By default the model's name, in this folder.
         arch: architecture that the weights must have; found by their shapes if left out.

@@ -45,7 +45,8 @@ def predict(
     Example: resnet-jax predict runs/pets photos 'more/**/*.jpg' --top-k 3 --csv > classes.csv
 
     Args:
-        model: a run folder, a folder of `save_pretrained`, a weights file, or a published name.
+        model: a run folder, a folder of `save_pretrained`, timm or transformers, a .pth or .safetensors file, or a
+            published name (see resnet-jax list); FILE#NAME is one of several networks in a file.
         images: files, folders (with all below), patterns such as '*.jpg', or - for a list of these, or an
             image itself, on standard input.
         arch: architecture that the weights must have; found by their shapes if left out.

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +14,9 @@ from resnet_jax.errors import UsageError, UserError
 from resnet_jax.json_files import read_json
 from resnet_jax.weights.pth import read_pth, write_pth
 
+METADATA = "resnet_jax"
+"""Key of the metadata of a .safetensors file under which the description of its network is, as JSON."""
+NO_METADATA: Mapping[str, str] = MappingProxyType({})
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[\w.-]+$")]
 
 
@@ -40,8 +44,24 @@ def read_content(path: Path) -> Any:
     return _read_safetensors(path) if _is_safetensors(path) else read_pth(path)
 
 
-def write_weights(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a .safetensors file; of another file, nothing."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
+
+
+def write_weights(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] = NO_METADATA) -> None:
     """Write a state dict in the format of the path's suffix, `.safetensors`, `.pth` or `.pt`.
+
+    Args:
+        path: of the file.
+        tensors: arrays by torchvision's keys.
+        metadata: what a .safetensors file stores beside them; the other formats can't.
 
     Raises:
         UsageError: the path has another suffix.
@@ -54,7 +74,7 @@ def write_weights(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
         new = path.with_name(path.name + ".new")
         try:
-            new.write_bytes(save(dict(tensors), metadata={"format": "pt"}))
+            new.write_bytes(save(dict(tensors), metadata={"format": "pt", **metadata}))
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)

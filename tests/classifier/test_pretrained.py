@@ -52,7 +52,7 @@ def test_a_network_with_other_layers_is_refused_with_the_nearest(tiny):
 
 
 def test_weights_of_another_family_are_refused_with_their_keys():
-    with pytest.raises(UserError, match=r"torchvision's keys: .* got features\.0\.weight"):
+    with pytest.raises(UserError, match=r"expected conv1\.weight, .* got features\.0\.weight"):
         identify({"features.0.weight": np.zeros((64, 3, 11, 11), np.float32)})
 
 
@@ -101,6 +101,42 @@ def test_a_saved_folder_returns_weights_class_names_and_preprocessing(tiny, tmp_
     assert (classifier.network, classifier.class_names, classifier.preprocessing) == (TINY, names, preprocessing)
     assert same_weights(classifier.model, tiny)
     assert same_weights(resnet_jax.from_pretrained("resnet18", tmp_path / "saved"), tiny)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda: nnx.Linear(32, 5, use_bias=False, rngs=nnx.Rngs(1)),
+        lambda: nnx.Sequential(nnx.Dropout(0.5, deterministic=True), nnx.Linear(32, 5, rngs=nnx.Rngs(1))),
+    ],
+)
+def test_a_replaced_classifier_that_is_linear_is_saved_and_loaded(tmp_path, head):
+    model = TINY.build()
+    model.fc = head()
+    resnet_jax.save_pretrained(model, tmp_path / "saved")
+    np.testing.assert_allclose(logits(load_classifier(tmp_path / "saved").model), logits(model), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda: nnx.Sequential(nnx.Linear(32, 8, rngs=nnx.Rngs(1)), nnx.relu, nnx.Linear(8, 5, rngs=nnx.Rngs(2))),
+        lambda: nnx.Sequential(nnx.Linear(32, 5, rngs=nnx.Rngs(1)), nnx.softmax),
+    ],
+)
+def test_a_replaced_classifier_that_is_not_linear_is_refused_before_anything_is_written(tmp_path, head):
+    model = TINY.build()
+    model.fc = head()
+    with pytest.raises(UserError, match="fc is Sequential: expected one linear layer"):
+        resnet_jax.save_pretrained(model, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_weights_without_a_classifier_need_a_number_of_classes(tiny):
+    tensors = {key: value for key, value in to_torchvision(tiny).items() if not key.startswith("fc.")}
+    with pytest.raises(UserError, match="num_classes"):
+        resnet_jax.from_pretrained("resnet18", tensors)
+    assert logits(resnet_jax.from_pretrained("resnet18", tensors, num_classes=3)).shape == (2, 3)
 
 
 def test_class_names_that_do_not_fit_are_refused_before_anything_is_written(tiny, tmp_path):

@@ -14,7 +14,7 @@ from resnet_jax.commands.convert import convert
 from resnet_jax.data.memory import load
 from resnet_jax.data.source import open_tfds
 from resnet_jax.models.registry import REGISTRY
-from resnet_jax.weights.files import read_weights
+from resnet_jax.weights.reading import read_weights
 
 pytestmark = pytest.mark.parity
 

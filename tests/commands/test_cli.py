@@ -28,7 +28,8 @@ from resnet_jax.errors import UsageError, UserError
 from resnet_jax.exporting.layers import layer_outputs
 from resnet_jax.hardware.sharding import make_mesh
 from resnet_jax.training import loop
-from resnet_jax.weights.files import read_weights, write_weights
+from resnet_jax.weights.files import write_weights
+from resnet_jax.weights.reading import read_weights
 from resnet_jax.weights.torchvision import to_torchvision
 
 
@@ -100,12 +101,15 @@ def test_evaluate_gives_the_held_out_figures_of_the_log(run, figures):
 def test_a_converted_run_has_the_same_accuracy(run, figures, tmp_path, target, capsys):
     workdir, summary = run
     convert(str(workdir), tmp_path / target)
-    if target == "saved":
-        assert figures(tmp_path / target, data=EvalData(name="digits"))["accuracy"] == summary["test_accuracy"]
-    else:
+    if target == "w.pth":
+        assert "class names and the preprocessing" in capsys.readouterr().err
         tensors = read_weights(tmp_path / target).tensors
         expected = to_torchvision(load_classifier(workdir).model)
         assert tensors.keys() == expected.keys() and all(np.array_equal(tensors[k], expected[k]) for k in expected)
+    else:
+        assert figures(tmp_path / target, data=EvalData(name="digits"))["accuracy"] == summary["test_accuracy"]
+        before, after = load_classifier(workdir), load_classifier(tmp_path / target)
+        assert (after.class_names, after.preprocessing) == (before.class_names, before.preprocessing)
 
 
 def test_a_chain_of_conversions_returns_every_bit_and_type(run, tmp_path):
@@ -123,8 +127,8 @@ def test_convert_reports_removed_prefixes(run, tmp_path, capsys):
     tensors = to_torchvision(load_classifier(run[0]).model)
     write_weights(tmp_path / "a.pth", {f"module.{key}": tensor for key, tensor in tensors.items()})
     convert(str(tmp_path / "a.pth"), tmp_path / "b.pth", report=True)
-    out = capsys.readouterr().out
-    assert 'removed the prefix "module."' in out and "layer4.1.bn2.num_batches_tracked" in out and "(0.2 MB)" in out
+    out, err = capsys.readouterr()
+    assert 'removed the prefix "module."' in err and "layer4.1.bn2.num_batches_tracked" in out and "(0.2 MB)" in out
 
 
 def test_the_last_layer_output_is_the_logits(run):
@@ -236,6 +240,21 @@ def test_fine_tuning_trains_the_classifier_alone_at_a_layer_factor_of_zero(run, 
     assert tuned.class_names == ("blue", "red") and summary["test_accuracy"] > 0.7
     expected, got = to_torchvision(before.model), to_torchvision(tuned.model)
     assert all(np.array_equal(got[key], expected[key]) for key in got if not key.startswith("fc."))
+
+
+def test_fine_tuning_starts_from_an_encoder_and_says_what_it_left_out(run, photographs, tmp_path):
+    tensors = to_torchvision(load_classifier(run[0]).model)
+    del tensors["fc.bias"], tensors["fc.weight"]
+    projector = {"projector.0.weight": np.ones((8, 32), np.float32)}
+    write_weights(tmp_path / "w.pth", {f"encoder.{key}": tensor for key, tensor in tensors.items()} | projector)
+    with pytest.raises(UserError, match=r"without a linear classifier.*projector.*--model\.pretrained"):
+        load_classifier(tmp_path / "w.pth")
+    console = Console(file=io.StringIO(), width=200)
+    config = finetuning(tmp_path / "w.pth", photographs, layer_factor=0.0)
+    loop.train(replace(config, train=TrainConfig(epochs=1, batch_size=8)), tmp_path / "tuned", console=console)
+    assert "projector.0.weight" in console.file.getvalue()
+    got = to_torchvision(load_classifier(tmp_path / "tuned").model)
+    assert all(np.array_equal(got[key], tensors[key]) for key in tensors if not key.endswith("tracked"))
 
 
 @pytest.mark.slow  # one more training run

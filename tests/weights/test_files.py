@@ -1,4 +1,4 @@
-"""Weights files: wrappers around the tensors are removed and reported, other content is refused."""
+"""Weights files are written and read bit for bit, whatever their names."""
 
 import ml_dtypes
 import numpy as np
@@ -6,14 +6,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from resnet_jax.errors import UsageError, UserError
-from resnet_jax.weights.files import read_weights, write_weights
+from resnet_jax.weights.files import read_content, read_metadata, write_weights
 from resnet_jax.weights.pth import write_pth
 
 TENSORS = {"conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2), "fc.bias": np.zeros(3, np.float32)}
-
-
-def prefixed(prefix: str) -> dict[str, np.ndarray]:
-    return {prefix + key: tensor for key, tensor in TENSORS.items()}
 
 
 def same(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
@@ -31,40 +27,20 @@ def test_written_weights_are_read_back_bit_for_bit(tmp_path, suffix):
         "double.weight": np.array([[1e-300]]),
     }
     write_weights(tmp_path / f"w{suffix}", tensors)
-    assert same(read_weights(tmp_path / f"w{suffix}").tensors, tensors)
+    assert same(read_content(tmp_path / f"w{suffix}"), tensors)
     assert [path.name for path in tmp_path.iterdir()] == [f"w{suffix}"]
 
 
 def test_the_format_is_detected_by_the_content_not_the_name(tmp_path):
     write_pth(tmp_path / "renamed.safetensors", TENSORS)
     save_file(TENSORS, tmp_path / "renamed.pth")
-    assert same(read_weights(tmp_path / "renamed.safetensors").tensors, TENSORS)
-    assert same(read_weights(tmp_path / "renamed.pth").tensors, TENSORS)
-
-
-@pytest.mark.parametrize("prefix", ["module.", "backbone.", "_orig_mod.", "module._orig_mod.", "model.backbone."])
-def test_a_prefix_is_removed_and_reported(tmp_path, prefix):
-    write_pth(tmp_path / "w.pth", prefixed(prefix))
-    weights = read_weights(tmp_path / "w.pth")
-    assert same(weights.tensors, TENSORS)
-    assert weights.notes == (f'removed the prefix "{prefix}"',)
-
-
-def test_one_tensor_under_two_prefixes_is_refused(tmp_path):
-    write_pth(tmp_path / "w.pth", TENSORS | prefixed("module."))
-    with pytest.raises(UserError, match=r"has conv1\.weight twice"):
-        read_weights(tmp_path / "w.pth")
-
-
-def test_a_file_without_a_state_dict_is_refused_with_its_content(tmp_path):
-    write_pth(tmp_path / "w.pth", {"mean": np.zeros(3, np.float32)})
-    with pytest.raises(UserError, match="does not contain a state dict, but mean: expected tensors by key"):
-        read_weights(tmp_path / "w.pth")
+    assert same(read_content(tmp_path / "renamed.safetensors"), TENSORS)
+    assert same(read_content(tmp_path / "renamed.pth"), TENSORS)
 
 
 def test_a_missing_file_is_one_message(tmp_path):
     with pytest.raises(UserError, match=r"there is no weights file .*none.pth"):
-        read_weights(tmp_path / "none.pth")
+        read_content(tmp_path / "none.pth")
 
 
 @pytest.mark.parametrize("length", [9, 60, 150])
@@ -73,10 +49,17 @@ def test_a_truncated_safetensors_file_is_one_message(tmp_path, length):
     content = (tmp_path / "w.safetensors").read_bytes()
     (tmp_path / "w.safetensors").write_bytes(content[:length])
     with pytest.raises(UserError, match="not an intact safetensors file"):
-        read_weights(tmp_path / "w.safetensors")
+        read_content(tmp_path / "w.safetensors")
 
 
 def test_an_unknown_suffix_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UsageError, match=r"expected a name that ends in \.safetensors, \.pth or \.pt"):
         write_weights(tmp_path / "w.onnx", TENSORS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_safetensors_file_has_metadata(tmp_path):
+    write_weights(tmp_path / "w.safetensors", TENSORS, {"resnet_jax": "{}"})
+    assert read_metadata(tmp_path / "w.safetensors") == {"format": "pt", "resnet_jax": "{}"}
+    write_weights(tmp_path / "w.pth", TENSORS)
+    assert read_metadata(tmp_path / "w.pth") == {}

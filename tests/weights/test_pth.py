@@ -201,15 +201,29 @@ def test_code_is_refused_by_name_and_not_executed(name, read, tmp_path):
 
 HARMLESS_LOOKING = (
     *("builtins.getattr", "builtins.__import__", "collections.OrderedDict.fromkeys", "operator.attrgetter"),
-    *("argparse.Namespace", "numpy.core.multiarray.scalar", "numpy._core.multiarray._reconstruct", "numpy.dtype"),
+    *("numpy._core.multiarray._reconstruct", "numpy.load", "pathlib.Path.unlink", "lightning.Trainer"),
     *("torch._utils._rebuild_device_tensor_from_numpy", "torch._utils._rebuild_sparse_tensor", "torch.load"),
-    *("torch.storage._load_from_bytes", "torch._utils._rebuild_qtensor", "torch.nn.modules.linear.Linear"),
+    *("torch.storage._load_from_bytes", "torch.jit._script", "torch.nn.modules.linear.Linear"),
 )
 
 
 @pytest.mark.parametrize("name", HARMLESS_LOOKING)
 def test_anything_but_tensors_and_containers_is_refused_by_name(name, read):
     with pytest.raises(UserError, match=f"holds {name}, which is code: expected .*; save the network's state_dict"):
+        read(named(name))
+
+
+def test_the_settings_of_a_training_are_passed_over(read):
+    body = b"}(" + plain("a.weight") + tensor() + plain("args")
+    body += named("argparse.Namespace") + b")\x81}" + plain("lr") + plain(0.1) + b"sb"
+    body += plain("best") + call("numpy.core.multiarray.scalar", call("numpy.dtype", plain("f8")), plain("x")) + b"u"
+    content = read(body)
+    assert np.array_equal(content["a.weight"], FLOATS) and (content["args"], content["best"]) == ({}, {})
+
+
+@pytest.mark.parametrize("name", ["torch._utils._rebuild_qtensor", "torch.QInt8Storage", "torch.float8_e4m3fn"])
+def test_quantized_tensors_are_refused_by_name(name, read):
+    with pytest.raises(UserError, match=f"quantized tensors .{name}"):
         read(named(name))
 
 
