@@ -4,7 +4,7 @@ from resnet_jax.errors import run
 
 
 def main() -> None:
-    from resnet_jax.commands.train import train  # inside `run`, which answers Ctrl-C
+    from resnet_jax.commands.train import train  # inside `run`, which handles Ctrl-C
 
     train(prog="train.py")
 

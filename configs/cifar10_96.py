@@ -1,7 +1,7 @@
 """ResNet-18 on CIFAR-10, intended as the shortest way to 96%: 48 epochs with Muon.
 
     python train.py --config configs/cifar10_96.py
-    resnet-jax record --config configs/cifar10_96.py --runs 5    # timed as speed records are
+    resnet-jax record --config configs/cifar10_96.py --runs 5    # timed like published speed records
 
 Three times as long as cifar10_94.py and all of it at full size, with cutout against overfitting and a little label
 smoothing. Published with SGD: 80 epochs, github.com/KellerJordan/cifar10-zoo. Accuracy and time with this code: not

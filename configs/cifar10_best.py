@@ -2,8 +2,8 @@
 
     python train.py --config configs/cifar10_best.py
 
-As cifar10_96.py, for longer, with averaged weights and the larger cutout of the reference. Accuracy and time with this
-code: not measured.
+Like cifar10_96.py, but longer, with averaged weights and the larger cutout of the reference. Accuracy and time with
+this code: not measured.
 """
 
 from dataclasses import replace

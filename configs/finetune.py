@@ -21,7 +21,7 @@ from resnet_jax.config import (
 
 def get_config() -> Config:
     return Config(
-        # So that larger networks and images fit a small GPU: ResNet-50's step takes a sixth less memory (LOG.md).
+        # Recomputing lets larger networks and images fit a small GPU: ResNet-50's step takes 1/6 less memory (LOG.md).
         model=ModelConfig(stem="imagenet", recompute=True, pretrained="torchvision/resnet18.IMAGENET1K_V1"),
         data=DataConfig(source="folder", dir=Path("photos"), image_size=224),
         augment=AugmentConfig(crop_padding=16, flip="random"),

@@ -11,7 +11,7 @@ from resnet_jax.errors import UsageError, run
 from resnet_jax.hardware.compilation_cache import keep_compiled
 
 COMMANDS = {
-    "train": "train a network by a recipe",
+    "train": "train a network from a recipe",
     "predict": "classify images",
     "evaluate": "measure accuracy, loss and calibration on a whole split",
     "convert": "write weights as .pth, .safetensors or a folder",
@@ -19,8 +19,8 @@ COMMANDS = {
     "show": "compare runs: curves, figures, differences",
     "list": "list the networks: parameters, published weights and their accuracy",
     "benchmark": "measure training and inference speed on this machine",
-    "record": "time whole trainings of a recipe, as speed records are timed",
-    "plan": "compile for a machine that is not here: does it fit, how fast at most",
+    "record": "time complete training runs of a recipe, as speed records are timed",
+    "plan": "compile for another machine: does the training fit, and how fast could it be",
     "doctor": "check devices, versions, caches and disks",
 }
 USAGE = "usage: resnet-jax COMMAND ..."
@@ -35,7 +35,7 @@ def call(words: list[str]) -> None:
     """Run one command.
 
     Args:
-        words: of the command line, from the command's name on.
+        words: those of the command line, starting with the command's name.
 
     Raises:
         UsageError: there is no such command.

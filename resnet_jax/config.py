@@ -32,7 +32,7 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type of the computation. By default bfloat16 on TPU and GPU, float32 on CPU."""
     pretrained: str | None = None
-    """Weights to start from, under a new classifier: a weights file, a run folder or a published name."""
+    """Weights to start from, with a new classifier: a weights file, a run folder or a published name."""
 
     def __post_init__(self):
         _require("--model.width", self.width, lambda it: it >= 1, "1 channel or more")
@@ -43,7 +43,7 @@ class DataConfig:
     """The images."""
 
     source: Literal["tfds", "folder"] = "tfds"
-    """"tfds": a TensorFlow Datasets name; "folder": --data.dir holds images in class folders, which is recognized."""
+    """"tfds": a TensorFlow Datasets name; "folder": images in class folders of --data.dir, which is also detected."""
     name: str = "digits"
     """TFDS name: digits (needs no download), cifar10, cifar100, mnist, fashion_mnist, or any prepared set."""
     dir: Path | None = None
@@ -67,7 +67,7 @@ class AugmentConfig:
     crop_padding: int | None = None
     """Pixels of reflect padding before a random crop back to size. By default no crop."""
     flip: Literal["none", "random", "alternating"] = "none"
-    """Horizontal flip: at random in each epoch, or at random in the first one and the other way in every next one."""
+    """Horizontal flip: random in each epoch; or random in the first epoch, and alternating from then on."""
     cutout: int | None = None
     """Side in pixels of a square at a random place that is set to the mean color. By default no cutout."""
     small_size: int | None = None
@@ -99,7 +99,7 @@ class OptimizerConfig:
     weight_decay: float = 5e-4
     """Factor of the L2 penalty on convolution and linear kernels; biases and BatchNorm have none."""
     muon_learning_rate: float | None = None
-    """Peak rate of Muon, which then trains the convolutions, and SGD the rest. By default SGD trains everything."""
+    """Peak rate of Muon for the convolutions; SGD trains the rest. By default SGD trains everything."""
     muon_weight_decay: float = 0.0
     """Share of a convolution's kernel that Muon subtracts at each step, times its learning rate."""
     clip_norm: float | None = None
@@ -150,7 +150,7 @@ class EvaluateConfig:
     batch_size: int = 500
     """Images in an evaluation step, over all devices together."""
     tta: Literal["none", "flip", "full"] = "none"
-    """Test-time augmentation at the end, reported beside the plain figures: mirror; mirror and two diagonal shifts."""
+    """Test-time augmentation, reported beside the plain figures: "flip", the mirror image; "full", also two shifts."""
 
     def __post_init__(self):
         _require("--evaluate.every-epochs", self.every_epochs, lambda it: it >= 1, "1 or more")
@@ -159,7 +159,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Checkpoints, written while the training goes on, at the end, and when the run is interrupted."""
+    """Checkpoints, written during the training, at its end, and when the run is interrupted."""
 
     every_epochs: int = 1
     """Epochs between checkpoints."""
@@ -170,7 +170,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run."""
+    """The configuration of a run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)

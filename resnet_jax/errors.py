@@ -11,11 +11,11 @@ from pathlib import Path
 from types import FrameType
 
 interrupted = False
-"""Whether Ctrl-C was pressed. Its exception is lost if it comes while foreign code, such as JAX's, is being loaded."""
+"""Whether Ctrl-C was pressed. Its exception is lost if it comes while other code, such as JAX, is imported."""
 
 
 class UserError(Exception):
-    """Something outside the code is wrong: the message says what was got, what was expected and the remedy."""
+    """Something outside the code is wrong: the message says what was given, what is expected and the remedy."""
 
     exit_code = 1
 
@@ -34,7 +34,7 @@ def at_least(least: int, **options: object) -> None:
 
 
 def printable(text: str) -> str:
-    """Return a name from outside, such as a file's or a class's, without what a terminal would act on.
+    """Return a name from outside, such as a file's or a class's, without characters that a terminal would interpret.
 
     Control characters, invisible formatting and bytes that are not UTF-8 are replaced by their escapes.
     """
@@ -48,7 +48,7 @@ def printable(text: str) -> str:
 
 @contextmanager
 def writing(path: Path, remedy: str) -> Iterator[None]:
-    """Turn what the file system refuses inside into a `UserError` with the remedy."""
+    """Turn an error of the file system inside into a `UserError` with the remedy."""
     try:
         yield
     except OSError as error:

@@ -9,7 +9,7 @@ import msgspec
 from resnet_jax.errors import UserError
 
 LARGEST = 1 << 26
-"""Bytes of a file that is read; larger ones are no description of anything here."""
+"""Largest file that is read, bytes; no valid file is larger."""
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Pixels = Annotated[int, msgspec.Meta(ge=1, le=8192)]
@@ -26,7 +26,7 @@ def read_json(path: Path, kind: Any, remedy: str) -> Any:
         remedy: what to do if it can't be read.
 
     Raises:
-        UserError: it can't be read, is larger than `LARGEST`, or has another content.
+        UserError: it can't be read, is larger than `LARGEST`, or has other content.
     """
     try:
         if path.stat().st_size > LARGEST:
@@ -47,7 +47,7 @@ def check_json(content: Any, kind: Any, name: str, remedy: str) -> Any:
         remedy: what to do if it has another type.
 
     Raises:
-        UserError: it has.
+        UserError: the content has another type.
     """
     try:
         return msgspec.convert(content, kind)

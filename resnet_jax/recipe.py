@@ -17,7 +17,7 @@ from resnet_jax.json_files import read_json
 Arguments = TypeVar("Arguments", bound=Config)
 CHECKOUT = Path(__file__).parent.parent / "configs"
 CONFIGS = CHECKOUT if (CHECKOUT / "digits.py").exists() else Path(__file__).parent / "configs"
-"""The recipes: of the checkout, or those in the installed package."""
+"""Folder of the recipes: that of the checkout, or of the installed package."""
 
 
 def parse(arguments: type[Arguments], args: list[str] | None = None, *, prog: str) -> tuple[Path, Config, Arguments]:
@@ -36,7 +36,7 @@ def parse(arguments: type[Arguments], args: list[str] | None = None, *, prog: st
     known, rest = parser.parse_known_args(args)
     if not (sys.argv[1:] if args is None else args):
         raise UsageError(
-            f"--config: got nothing, expected a recipe, such as --config configs/digits.py (there are {_recipes()}); "
+            f"--config: got nothing, expected a recipe, such as --config configs/digits.py (available: {_recipes()}); "
             f"{prog} --help shows all options"
         )
     config = load_config(known.config)
@@ -52,7 +52,7 @@ def load_config(path: Path) -> Config:
     """Run `get_config()` of a recipe, or read the `config.json` of a run.
 
     Args:
-        path: "configs/NAME.py" is found in every folder, as the package includes these recipes.
+        path: "configs/NAME.py" is found from any folder, because the package includes these recipes.
 
     Raises:
         UsageError: there is no such file, no such function in it, or it fails.
@@ -61,7 +61,7 @@ def load_config(path: Path) -> Config:
         path = CONFIGS / path.name
     if not path.is_file() or path.suffix not in (".py", ".json"):
         raise UsageError(
-            f"--config: there is no Python file {path}, nor a config.json of a run; the recipes here are {_recipes()}"
+            f"--config: there is no Python file {path} and no run's config.json of that name; available: {_recipes()}"
         )
     if path.suffix == ".json":
         try:
@@ -71,7 +71,7 @@ def load_config(path: Path) -> Config:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent))  # a recipe may be a diff over its neighbor
+    sys.path.insert(0, str(path.parent))  # a recipe may import another one beside it
     try:
         spec.loader.exec_module(module)
         config = module.get_config() if hasattr(module, "get_config") else None
@@ -91,7 +91,7 @@ def _recipes() -> str:
 
 
 def _place(error: Exception, recipe: Path) -> str:
-    """Return the file and line that an error comes from, in the recipe or its neighbors."""
+    """Return the file and line that an error comes from, in the recipe or those beside it."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -6,7 +6,7 @@ import tempfile
 
 ON_GPU = os.environ.get("RESNET_JAX_TESTS") == "gpu"  # for `pytest -m gpu`
 if not ON_GPU:
-    os.environ["JAX_PLATFORMS"] = "cpu"  # of the processes under test too
+    os.environ["JAX_PLATFORMS"] = "cpu"  # also for the processes under test
 
 # Compiling takes most of a test's time. The slow tests, which the CI script runs with 0 here, are optimized as usual.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -29,7 +29,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name != "test_train.py")  # the longest file; last, it would end alone
+    items.sort(key=lambda item: item.path.name != "test_train.py")  # the longest file first
 
 
 def pytest_unconfigure(config):

@@ -34,7 +34,7 @@ SECTIONS = {field.name: type(getattr(Config(), field.name)) for field in datacla
 
 @pytest.fixture
 def help_text(monkeypatch, capsys):
-    """What `python train.py --config PATH --help` prints, in one line without frames."""
+    """Return a function that returns what `python train.py --config PATH --help` prints, in one line without frames."""
 
     def show(path: Path) -> str:
         monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(path), "--help"])
@@ -86,7 +86,7 @@ def test_differences_name_each_changed_field_with_both_values():
     assert differences(as_dict(Config()), as_dict(new)) == ["model.width: 64 -> 16", "train.epochs: 20 -> 3"]
 
 
-def test_a_field_that_only_one_of_them_has_is_a_difference():
+def test_a_field_that_only_one_configuration_has_is_a_difference():
     old = as_dict(Config())
     del old["train"]["ema_decay"]
     assert differences(old, as_dict(Config())) == ["train.ema_decay: absent -> None"]
@@ -119,7 +119,7 @@ def test_a_field_that_only_one_of_them_has_is_a_difference():
         (CheckpointConfig, "every_epochs", 0),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_the_name_of_its_option(section, field, value):
+def test_a_value_out_of_range_is_refused_with_the_name_of_its_option(section, field, value):
     name = next(name for name, kind in SECTIONS.items() if kind is section)
     with pytest.raises(UsageError, match=rf"--{name}\.{field.replace('_', '-')}: got {value}, expected "):
         section(**{field: value})
@@ -136,17 +136,17 @@ def test_a_configuration_of_an_older_version_has_the_defaults_of_absent_fields()
     assert from_dict(old) == Config(model=ModelConfig(width=16))
 
 
-def test_a_dictionary_returns_the_configuration():
+def test_a_configuration_is_the_same_after_a_round_trip_through_json():
     config = Config(data=DataConfig(dir=Path("/images")), train=TrainConfig(epochs=3))
     assert from_dict(json.loads(json.dumps(as_dict(config)))) == config
 
 
-def test_an_unknown_field_is_refused_by_its_name():
+def test_an_unknown_field_is_refused_with_its_name():
     with pytest.raises(UsageError, match=r"train\.batch_sise"):
         from_dict({"train": {"batch_sise": 3}})
 
 
-def test_a_runs_configuration_is_a_recipe(tmp_path):
+def test_the_configuration_of_a_run_can_be_used_as_a_recipe(tmp_path):
     config = Config(data=DataConfig(name="cifar10"), train=TrainConfig(epochs=3))
     (tmp_path / "config.json").write_text(json.dumps(as_dict(config)))
     assert load_config(tmp_path / "config.json") == config
@@ -159,6 +159,6 @@ def test_a_damaged_configuration_of_a_run_is_refused(tmp_path, content):
         load_config(tmp_path / "config.json")
 
 
-def test_a_recipe_of_the_package_is_found_from_every_folder(tmp_path, monkeypatch):
+def test_a_recipe_of_the_package_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_config(Path("configs/digits.py")).data.name == "digits"

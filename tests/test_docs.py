@@ -31,7 +31,7 @@ def split_numbers(text: str) -> tuple[list[str], list[float]]:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """One compilation cache for all pages: most of their time is spent compiling the same network."""
+    """Return an environment with one compilation cache for all pages, which mostly compile the same network."""
     cache = {
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -40,7 +40,7 @@ def environment(tmp_path_factory):
 
 
 def marked(page: Path):
-    """All but the README are slow: each compiles a whole network."""
+    """Mark all pages but the README as slow, because each compiles a whole network."""
     return pytest.param(page, marks=() if page.stem == "README" else pytest.mark.slow, id=page.stem)
 
 
@@ -56,7 +56,7 @@ def test_a_page_runs_and_prints_what_it_shows(page, environment, tmp_path):
     assert numbers == pytest.approx(expected_numbers, abs=0.05)  # decimals depend on the processor
 
 
-def test_the_functions_on_the_way_of_the_images_exist():
+def test_the_functions_that_data_path_lists_exist():
     steps = re.findall(r"^\d+\. `(.+?):(.+?)`", (ROOT / "docs" / "data_path.md").read_text(), re.MULTILINE)
     assert len(steps) <= 18
     for path, name in steps:

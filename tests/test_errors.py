@@ -19,10 +19,10 @@ TRAIN = str(REPO / "train.py")
 
 @pytest.fixture
 def complaint(monkeypatch, capsys, tmp_path):
-    """Runs train.py with options that are wrong; the exit code and the message it ends with."""
+    """Return a function that runs train.py with wrong options and returns its exit code and its message."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "100")
-    assert jax.device_count() == 8  # starts JAX, after which train.py leaves the number of devices alone
+    assert jax.device_count() == 8  # starts JAX; after that, train.py does not change the number of devices
 
     def run(*options: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["train.py", "--workdir", str(tmp_path / "run"), *map(str, options)])
@@ -74,7 +74,7 @@ def test_a_value_out_of_range_says_what_is_expected(complaint, option, value, ex
     assert code == 2 and f"{option}: got {value}" in message and expected in message
 
 
-def test_a_missing_recipe_lists_the_ones_there_are(complaint):
+def test_a_missing_recipe_lists_the_existing_ones(complaint):
     code, message = complaint("--config", "configs/nothing.py")
     assert code == 2 and "configs/nothing.py" in message
     assert all(f"configs/{path.name}" in message for path in (REPO / "configs").glob("*.py"))
@@ -167,7 +167,7 @@ def test_a_run_folder_that_cannot_be_made_is_named(complaint, tmp_path):
     assert code == 1 and f"can't write to the run folder {tmp_path}/file/run" in message
 
 
-def test_a_disk_without_any_room_ends_in_one_message(tmp_path):
+def test_a_disk_without_free_space_ends_in_one_message(tmp_path):
     command = [sys.executable, TRAIN, "--workdir", str(tmp_path / "run")]
     result = subprocess.run(["bash", "-c", 'ulimit -f 0; exec "$@"', "-", *command], capture_output=True, text=True)
     assert result.returncode == 1 and result.stderr.count("\n") == 1

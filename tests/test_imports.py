@@ -73,7 +73,7 @@ def test_a_leaf_takes_plain_values_and_no_configuration(name):
     assert not any(within(each, "config") for each in own(imports(MODULES[name])))
 
 
-def test_train_py_is_the_front_door_of_training_alone():
+def test_train_py_imports_only_the_command_and_its_errors():
     allowed = "errors commands.train"
     assert all(within(name, allowed) for name in own(imports(REPO / "train.py")))
 

@@ -1,4 +1,4 @@
-"""The Colab notebook, executed as a person would, with a small network on a CPU."""
+"""The Colab notebook, executed as a user would, with a small network on a CPU."""
 
 import os
 import re
@@ -28,7 +28,7 @@ SETTINGS = {
 
 
 def notebook(**settings) -> nbformat.NotebookNode:
-    """The notebook with `settings` behind its own."""
+    """Return the notebook with `settings` inserted after its own."""
     loaded = nbformat.read(PATH, as_version=4)
     [at] = [i for i, cell in enumerate(loaded.cells) if "parameters" in cell.metadata.get("tags", ())]
     source = "\n".join(f"{name} = {value!r}" for name, value in settings.items())
@@ -53,7 +53,7 @@ def pictures(cell: nbformat.NotebookNode) -> int:
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """Executed in a folder where its training has been killed in the middle; cells by a line of their code."""
+    """Execute it where a training was killed; return the folder, and a function that finds a cell by a line of code."""
     folder = tmp_path_factory.mktemp("notebook")
     checkpoints = folder / "runs" / "first" / "checkpoints"
     config = ["--config", ROOT / "configs" / "digits.py", "--workdir", "runs/first"]
@@ -72,7 +72,7 @@ def executed(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_training_goes_on_after_a_kill_and_shows_its_curves(executed):
+def test_training_continues_after_a_kill_and_shows_its_curves(executed):
     _, cell = executed
     training = cell("def train(")
     assert "resuming from step" in printed(training)
@@ -80,19 +80,19 @@ def test_training_goes_on_after_a_kill_and_shows_its_curves(executed):
 
 
 @pytest.mark.slow
-def test_it_shows_mistakes_and_where_classes_are_seen(executed):
+def test_the_notebook_shows_mistakes_and_heat_maps(executed):
     _, cell = executed
     assert (pictures(cell("mistakes.png")), pictures(cell('"samples"'))) == (2, 6)
 
 
 @pytest.mark.slow
-def test_it_evaluates_every_test_image(executed):
+def test_the_notebook_evaluates_every_test_image(executed):
     _, cell = executed
     assert "360 images of digits, test" in printed(cell('"evaluate"'))
 
 
 @pytest.mark.slow
-def test_it_writes_weights_and_exports_whose_logits_agree(executed):
+def test_the_notebook_writes_weights_and_exports_whose_logits_agree(executed):
     folder, cell = executed
     assert len(re.findall("largest difference", printed(cell('"convert"')))) == 2
     assert {"resnet18.pth", "resnet18.stablehlo", "resnet18.onnx"} <= {path.name for path in folder.iterdir()}
@@ -113,7 +113,7 @@ def test_the_network_is_used_in_the_notebook_itself(executed):
 
 
 @pytest.mark.slow
-def test_a_silent_fallback_to_the_cpu_ends_it_with_a_remedy(tmp_path):
+def test_a_silent_fallback_to_the_cpu_ends_the_notebook_with_a_remedy(tmp_path):
     loaded = notebook(CHECKOUT=str(ROOT))
     with pytest.raises(CellExecutionError):
         execute(loaded, tmp_path, TPU_NAME="local", JAX_PLATFORMS="")
@@ -121,6 +121,6 @@ def test_a_silent_fallback_to_the_cpu_ends_it_with_a_remedy(tmp_path):
     assert ".[tpu]" in printed(doctor)
 
 
-def test_it_is_kept_without_outputs():
+def test_the_notebook_is_committed_without_outputs():
     cells = [cell for cell in nbformat.read(PATH, as_version=4).cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in cells)

@@ -33,9 +33,9 @@ def measure_all(
         image_size: height and width, pixels.
         batch_size: images in a step, over all devices; "auto" for the one that trains fastest.
         repeats: number of measurements.
-        against: "torch" to measure PyTorch in turns with ours.
+        against: "torch" to measure PyTorch too, alternating with ours.
         trace: folder for a profiler's trace of the training step.
-        say: is told what happens now.
+        say: called with a message about each stage of the work.
 
     Returns:
         The figures by the names of the JSON object.

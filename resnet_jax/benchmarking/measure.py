@@ -1,4 +1,4 @@
-"""Times pieces of work against each other: warmed up, several times in turns, each long enough for the clock."""
+"""Time pieces of work for comparison: after a warm-up, several times in turn, each long enough for the clock."""
 
 import math
 import time
@@ -38,7 +38,7 @@ def measure(works: Mapping[str, Work], repeats: int) -> dict[str, Timing]:
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
-            work(1)  # the first step after other work pays for the change
+            work(1)  # the first step after other work is slower
             seconds[name].append(_seconds_a_step(work, steps[name])[0])
     return {name: Timing(tuple(seconds[name]), steps[name]) for name in works}
 

@@ -1,7 +1,8 @@
-"""Whole trainings of a recipe, timed as speed records are.
+"""Complete training runs of a recipe, timed like speed records.
 
-The clock starts with compiled programs and the images on the devices, and stops after the evaluation with its
-test-time augmentation; everything in between is inside. The rule is that of github.com/KellerJordan/cifar10-airbench.
+The clock starts when the programs are compiled and the images are on the devices, and stops after the evaluation with
+its test-time augmentation; everything in between is included. The rule is that of
+github.com/KellerJordan/cifar10-airbench.
 """
 
 import time
@@ -28,7 +29,7 @@ def timed_training(config: Config, dataset: Dataset, mesh: Mesh, say: Callable[[
         config: the recipe.
         dataset: its images, in memory.
         mesh: the devices.
-        say: is told of each epoch.
+        say: called with a message about each epoch.
 
     Returns:
         `test_accuracy` with the recipe's test-time augmentation, `plain` without, and `seconds`.
@@ -52,7 +53,7 @@ def _compile(run: Run, state: TrainState) -> None:
 
 
 def _steps(run: Run, state: TrainState, first: int, end: int, say: Callable[[str], None]) -> TrainState:
-    """Train, without reading a figure; a device that is fed ahead is still in an earlier step than the last call."""
+    """Train, without reading a figure; a device may still compute an earlier step than that of the last call."""
     for call in advance(run, state, zero_metrics(run.mesh), first, end):
         say(f"seed {run.config.train.seed}: epoch {call.epoch + 1} of {run.config.train.epochs}")
         state = call.state

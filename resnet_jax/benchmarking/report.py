@@ -1,4 +1,4 @@
-"""The figures of `resnet-jax benchmark` as tables for people."""
+"""The figures of `resnet-jax benchmark` as tables in the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def print_figures(figures: Mapping[str, Any]) -> None:
     )
     if "sweep" in figures:
         _print_rows(console, ("batch size", "training images/s"), _sweep_rows(figures))
-    _print_rows(console, ("", "images/s", "range", "ms a step", "GFLOP/s", "of peak"), _rows(figures))
+    _print_rows(console, ("", "images/s", "range", "ms per step", "GFLOP/s", "of peak"), _rows(figures))
     for line in _lines(figures):
         console.print(line, soft_wrap=True)
     if "operations" in figures:
@@ -39,7 +39,7 @@ def print_figures(figures: Mapping[str, Any]) -> None:
 def _print_operations(console: Console, figures: Mapping[str, Any]) -> None:
     folder, operations, failure = figures["profile"], figures["operations"], figures["operations_failure"]
     if operations:
-        header = ("ms a step", "of all", "operation", "output", "from")
+        header = ("ms per step", "of all", "operation", "output", "from")
         rows = [
             (f"{1000 * it['seconds']:.3f}", f"{it['share']:.1%}", it["name"], it["output"], _first(it["source"]))
             for it in operations
@@ -48,7 +48,7 @@ def _print_operations(console: Console, figures: Mapping[str, Any]) -> None:
     found = "these are the longest operations" if operations else "its operations have no names"
     if failure is not None:
         found = f"its operations could not be listed: {failure}"
-    console.print(f"trace of the training step in {folder} ({found}); to look into it: xprof {folder}", soft_wrap=True)
+    console.print(f"trace of the training step in {folder} ({found}); to open it: xprof {folder}", soft_wrap=True)
 
 
 def _print_rows(console: Console, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -96,14 +96,14 @@ def _lines(figures: Mapping[str, Any]) -> list[str]:
     kind, peak = figures["device_kind"], figures["bfloat16_peak_flops_per_second"]
     in_use = figures["peak_memory_bytes"]
     lines = [
-        f"share of peak: unknown: no rate for {kind}"
+        f"share of peak: unknown, no peak rate is listed for {kind}"
         if peak is None
         else f"peak: {peak / 1e12:,.0f} TFLOP/s of bfloat16, by the data sheet",
         "compilation: {forward_compile_seconds:.1f} s forward pass, {train_compile_seconds:.1f} s training step".format(
             **figures
         ),
-        f"memory a device: {figures['step_memory_bytes'] / 1e6:,.0f} MB training step, peak of the whole benchmark "
-        + ("unknown: the device does not say" if in_use is None else f"{in_use / 1e6:,.0f} MB"),
+        f"memory per device: {figures['step_memory_bytes'] / 1e6:,.0f} MB training step, peak of the whole benchmark "
+        + ("unknown: the device does not report it" if in_use is None else f"{in_use / 1e6:,.0f} MB"),
         "waiting for data: {waiting_for_data_share:.1%} of end to end; outside the training step: "
         "{outside_step_share:.1%}".format(**figures),
     ]

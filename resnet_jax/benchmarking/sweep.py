@@ -18,7 +18,7 @@ def sweep(train_of: Callable[[int], Work], smallest: int, repeats: int) -> dict[
         repeats: number of measurements of each size.
 
     Returns:
-        Images a second by batch size, in the order of trying.
+        Images per second by batch size, in the order in which they were tried.
     """
     speeds: dict[int, float] = {}
     batch_size = smallest

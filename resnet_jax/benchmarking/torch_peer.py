@@ -13,7 +13,7 @@ class TorchPeer:
 
     Args:
         network: architecture, stem, width and type of the computation; with "bfloat16" in autocast, whose weights stay
-            float32 as ours do.
+            float32, like ours.
         num_classes: number of logits.
         batch_size, image_size: of the random batch.
         device: JAX's name of the device, "cpu" or "gpu".

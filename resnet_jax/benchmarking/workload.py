@@ -29,7 +29,7 @@ ENDLESS = 2**31 - 1
 
 
 class Workload:
-    """Forward pass, training step, input and whole training of a configuration, compiled when first asked for.
+    """Forward pass, training step, input and whole training of a configuration, compiled when first used.
 
     Args:
         network: architecture, stem, width and type of the computation.
@@ -95,7 +95,7 @@ class Workload:
 
     @cached_property
     def input(self) -> Work:
-        """Batch taken from the data set, augmented and normalized, alone."""
+        """Input only: a batch taken from the data set, augmented and normalized."""
         return repeated(lambda: self._make_batch(*self._input_arguments))
 
     @cached_property
@@ -148,7 +148,7 @@ class EndToEnd:
 
 
 def repeated(step: Callable[[], Any]) -> Work:
-    """Make work of calling `step` again and again, and waiting for the last result."""
+    """Return work that calls `step` repeatedly and waits for the last result."""
 
     def work(steps: int) -> int:
         for _ in range(steps):

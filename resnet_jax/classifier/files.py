@@ -80,18 +80,18 @@ def classify_files(
 
 
 def decode_ahead(paths: Sequence[str], preprocessing: Preprocessing, ahead: int) -> Iterator[tuple[str, Image | str]]:
-    """Decode in threads, at most `ahead` images early, in order; an image that can't be read comes as the reason."""
+    """Decode in threads, in order, at most `ahead` images in advance; for one that can't be read, yield the reason."""
 
     def decode(path: str) -> Image | str:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-            return "not a regular file"  # reading a pipe would wait for ever
+            return "not a regular file"  # reading a pipe would wait forever
         try:
             return preprocessing.decode(Path(path))
         except UnidentifiedImageError:
             return "not an image, or in an unknown format"
         except IsADirectoryError:
             return "a folder without images"
-        except Exception as error:  # Pillow's decoders raise a dozen kinds
+        except Exception as error:  # Pillow's decoders raise a dozen kinds of errors
             return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
     with ThreadPoolExecutor(CORES) as pool:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from resnet_jax.errors import writing
 
-SIDE = 224  # pixels of an overlay at least: the images of small networks are enlarged
+SIDE = 224  # minimum side of an overlay, pixels: the images of small networks are enlarged
 OPACITY = 0.7  # of the heat map where it is highest
 
 
@@ -19,10 +19,10 @@ def grad_cam(
     kernel: Float[Array, "channels classes"],
     classes: Int[Array, " batch"],
 ) -> Float[Array, "batch height width"]:
-    """Weighs the maps of the last stage by the gradient of a class's logit, and keeps what speaks for the class.
+    """Weight the maps of the last stage by the gradient of a class's logit, and keep what supports the class.
 
-    No gradient is computed: as the classifier is a global average and a linear layer, that of the logit by a value of
-    channel c is `kernel[c, class] / (height * width)`.
+    The gradient is known: since the classifier is a global average and a linear layer, the derivative of the logit by a
+    value of channel c is `kernel[c, class] / (height * width)`.
 
     Args:
         maps: output of the last stage, `Features.stages[-1]`.
@@ -36,25 +36,25 @@ def grad_cam(
 def draw_overlay(
     image: UInt8[np.ndarray, "size size 3"], heat: Float[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "side side 3"]:
-    """Lays a heat map over the image that the network saw; its highest value is the most opaque.
+    """Lay a heat map over the image that the network saw; its highest value is the most opaque.
 
     Args:
         image: the preprocessed crop, enlarged to at least 224 pixels by whole factors.
         heat: of any scale, 0 or more; enlarged bilinearly.
     """
-    import matplotlib  # a third of a second, of which the other commands need nothing
+    import matplotlib  # takes a third of a second, and the other commands do not need it
 
     side = len(image) * max(1, -(-SIDE // len(image)))
     picture = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC), np.float32) / 255
     enlarged = Image.fromarray(np.asarray(heat, np.float32)).resize((side, side), Image.Resampling.BILINEAR)
     strength = np.asarray(enlarged) / max(float(heat.max()), np.finfo(np.float32).tiny)
-    colours = matplotlib.colormaps["inferno"](strength)[..., :3]
+    colors = matplotlib.colormaps["inferno"](strength)[..., :3]
     alpha = OPACITY * strength[..., None]
-    return np.rint(255 * ((1 - alpha) * picture + alpha * colours)).astype(np.uint8)
+    return np.rint(255 * ((1 - alpha) * picture + alpha * colors)).astype(np.uint8)
 
 
 def write_overlay(path: Path, image: UInt8[np.ndarray, "size size 3"], heat: Float[np.ndarray, "height width"]) -> None:
-    """Writes `draw_overlay` as PNG, with the folders above it.
+    """Write `draw_overlay` as PNG, with the folders above it.
 
     Raises:
         UserError: it can't be written.

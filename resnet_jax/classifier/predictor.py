@@ -17,12 +17,12 @@ from resnet_jax.hardware.sharding import make_mesh, replicated, settle, sharded
 
 
 class Prediction(NamedTuple):
-    """What a network says about some images."""
+    """The outputs of a network for some images."""
 
     logits: Float[np.ndarray, "batch classes"]
     probabilities: Float[np.ndarray, "batch classes"]
     heat: Float[np.ndarray, "batch height width"] | None
-    """Grad-CAM of the likeliest class, if it was asked for."""
+    """Grad-CAM of the likeliest class, if requested."""
 
 
 class Predictor:

@@ -34,7 +34,7 @@ def benchmark(
     """Measure images per second of the forward pass, the training step, the input alone, and the whole training.
 
     The images are random: up to 64 pixels with the 3x3 stem and 10 classes, larger with the 7x7 stem and 1000 classes.
-    Figures are medians over the repeats, with the lowest and highest value. No program comes from the cache.
+    Figures are medians over the repeats, with the lowest and highest value. No program is taken from the cache.
 
     Example: resnet-jax benchmark --image-size 224 --batch-size auto --against torch
 
@@ -44,15 +44,15 @@ def benchmark(
         image_size: height and width in pixels.
         batch_size: images in a step, over all devices; "auto" doubles it as long as that makes training faster.
         dtype: type of the computation. By default bfloat16 on TPU and GPU, float32 on CPU.
-        repeats: number of measurements of each figure, each half a second or a step long.
-        against: measure the same in PyTorch, in turns, and report the ratio (extra: parity).
+        repeats: number of measurements of each figure, each of half a second or one step.
+        against: measure the same in PyTorch, alternating with ours, and report the ratio (extra: parity).
         profile: folder for an xprof trace of some training steps, whose longest operations are listed.
         csv: file to add a row to, with the columns of timm's benchmark.
         json: print one JSON object and nothing else.
 
     Raises:
         UsageError: an option is out of range.
-        UserError: PyTorch is missing, memory ends, a file can't be written, or the CSV file has other columns.
+        UserError: PyTorch is missing, memory is exhausted, a file can't be written, or the CSV file has other columns.
     """
     from resnet_jax.benchmarking.report import print_figures
     from resnet_jax.benchmarking.timm_csv import add_to_csv, check_csv

@@ -1,4 +1,4 @@
-"""`resnet-jax convert`: weights from one form to another."""
+"""`resnet-jax convert`: weights from one format to another."""
 
 import sys
 from pathlib import Path

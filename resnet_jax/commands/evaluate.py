@@ -18,7 +18,7 @@ from resnet_jax.models.registry import Architecture
 
 @dataclass(frozen=True)
 class EvalData:
-    """The images; what is left out is as in the training run."""
+    """The images; fields that are left out are as in the training run."""
 
     source: Literal["tfds", "folder"] | None = None
     """"tfds": a TensorFlow Datasets name; "folder": images in class subfolders of --data.dir."""
@@ -41,7 +41,7 @@ def evaluate(
 ) -> None:
     """Evaluate a trained network: accuracy, loss, calibration and the accuracy of each class.
 
-    Classes are matched by name; the images may be of some of the network's classes only.
+    Classes are matched by name; the images may belong to only some of the network's classes.
 
     Example: resnet-jax evaluate runs/cifar10-1 --tta flip
 
@@ -50,7 +50,7 @@ def evaluate(
             published name (see resnet-jax list); FILE#NAME is one of several networks in a file.
         arch: architecture that the weights must have; found by their shapes if left out.
         data: the images.
-        tta: test-time augmentation: the mean over the mirror image, "flip", and two diagonal shifts, "full".
+        tta: test-time augmentation: "flip" averages over the mirror image, "full" also over two diagonal shifts.
         batch_size: images in a step, over all devices together; the figures do not depend on it.
         json: print one JSON object and nothing else.
 
@@ -115,7 +115,7 @@ def _figures(classifier: Any, data: EvalData, tta: Literal["none", "flip", "full
 
 
 def _data_config(classifier: Any, data: EvalData) -> tuple[DataConfig, bool]:
-    """Return which images to read, and whether they are those of the training run, with its division."""
+    """Return which images to read, and whether they are those of the training run, with its splits."""
     given = {key: value for key in ("source", "name", "dir") if (value := getattr(data, key)) is not None}
     if data.dir is not None:  # as in the configuration of a run
         given["dir"] = data.dir.expanduser().absolute()
@@ -149,5 +149,5 @@ def _print(figures: dict[str, Any]) -> None:
     for name in sorted(classes, key=classes.__getitem__)[:3]:
         table.add_row(Text(f"lowest accuracy: {printable(name)}"), f"{classes[name]:.2%}")
     for pair in figures["most_confused"][:3]:
-        table.add_row(Text(printable(f"{pair['true']} taken for {pair['predicted']}")), f"{pair['images']:,} images")
+        table.add_row(Text(printable(f"{pair['true']} predicted as {pair['predicted']}")), f"{pair['images']:,} images")
     console.print(table)

@@ -65,7 +65,8 @@ def _check(format: str, batch_size: str | int, layout: str, with_preprocessing: 
     at_least(1, batch_size=batch_size, image_size=image_size)
     if format == "safetensors" and (batch_size, layout, with_preprocessing) != ("dynamic", "NHWC", False):
         raise UsageError(
-            "--format safetensors: it has no input; got --batch-size, --layout or --with-preprocessing, leave them out"
+            "--format safetensors: got --batch-size, --layout or --with-preprocessing, which are for the other "
+            "formats; leave them out"
         )
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if format == "onnx" and missing:

@@ -1,4 +1,4 @@
-"""`resnet-jax plan`: whether a training fits a machine that is not here, and how fast it can be there at most."""
+"""`resnet-jax plan`: whether a training run fits another machine, and how fast it could be there at most."""
 
 import json as json_lines
 from dataclasses import replace
@@ -39,10 +39,7 @@ def plan(
     price: float | None = None,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
-    """Compile a training step for a machine that is not here: does it fit, how fast is it, what does it cost?
-
-
-
+    """Compile a training step for another machine: does it fit, how fast could it be, and what would it cost?
 
     Example: resnet-jax plan --config configs/cifar10.py --target v5e:4x4
 
@@ -51,7 +48,7 @@ def plan(
     Args:
         target: a slice of TPU chips, such as v5e:4x4, v6e:2x2, v4:2x2x1, v5p:2x2x4, or GPUs of one machine, such as
             h100, a100:8.
-        config: a recipe, whose images are on the devices. Without one, batches arrive complete, for the network --arch.
+        config: a recipe, whose images are on the devices. Without one, a step of --arch gets a ready batch as input.
         arch: the network; by default the recipe's. Without a recipe, images of up to 64 pixels get the stem for small
             images.
         image_size: height and width in pixels; by default the recipe's, or 224.
@@ -63,8 +60,8 @@ def plan(
         json: print one JSON object and nothing else.
 
     Raises:
-        UsageError: an option is out of range, the batch can't be divided among the chips, or too little is known about
-            the images.
+        UsageError: an option is out of range, the batch can't be divided among the chips, or the images are not fully
+            described.
         UserError: the compiler is not installed.
     """
     import jax
@@ -109,7 +106,7 @@ def _print(figures: dict[str, Any], target: "Target") -> None:
     chip, chips, pixels = target.chip, target.count, figures["image_size"]
     console.print(
         f"{figures['arch']} for {figures['classes']} classes at {pixels}x{pixels} pixels on {chips} x {chip.name}, "
-        + (f"its {figures['images']:,} images on every chip" if figures["resident"] else "batches that arrive complete")
+        + (f"its {figures['images']:,} images on every chip" if figures["resident"] else "with ready batches as input")
     )
     console.print(memory_sentence(figures, target))
     if figures["counted_batch_size"] is None:
@@ -150,8 +147,8 @@ def ceiling_sentences(figures: dict[str, Any], target: "Target") -> list[str]:
     cost = "" if figures["cost"] is None else f", at a cost of {_digits(figures['cost'])}"
     return [
         f"With batches of {figures['counted_batch_size']:,}: at most {figures['images_per_second_ceiling']:,.0f} "
-        f"images/s, bound by {figures['bound']}. {figures['epochs']} epochs ({figures['steps']:,} steps) take at least "
-        f"{duration(figures['training_seconds'])}: {_digits(figures['chip_hours'])} chip-hours{cost}.",
+        f"images/s, limited by {figures['bound']}. {figures['epochs']} epochs ({figures['steps']:,} steps) take "
+        f"at least {duration(figures['training_seconds'])}: {_digits(figures['chip_hours'])} chip-hours{cost}.",
         f"In each step the chips exchange {figures['collective_bytes'] / 1e6:,.1f} MB each in {figures['collectives']} "
         "operations, whose latency is not counted.",
         *([] if target.is_tpu else [GPU_SENTENCE]),

@@ -1,4 +1,4 @@
-"""`resnet-jax predict`: classes of images, from files, folders or a pipe, for people and for programs."""
+"""`resnet-jax predict`: classes of images, from files, folders or a pipe, as a table or for programs."""
 
 import atexit
 import csv as csv_format
@@ -40,20 +40,20 @@ def predict(
     explain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     explain_dir: Path | None = None,
 ) -> None:
-    """Classify images, in the order given; an image that can't be read is reported, and the others go on.
+    """Classify images, in the order given; an image that can't be read is reported, and the others are classified.
 
     Example: resnet-jax predict runs/pets photos 'more/**/*.jpg' --top-k 3 --csv > classes.csv
 
     Args:
         model: a run folder, a folder of `save_pretrained`, timm or transformers, a .pth or .safetensors file, or a
             published name (see resnet-jax list); FILE#NAME is one of several networks in a file.
-        images: files, folders (with all below), patterns such as '*.jpg', or - for a list of these, or an
+        images: files, folders (with their subfolders), patterns such as '*.jpg', or - for a list of these, or an
             image itself, on standard input.
         arch: architecture that the weights must have; found by their shapes if left out.
         top_k: number of classes to show for each image.
         json: print one line with a JSON object for each image, and nothing else.
         csv: print path, rank, index, class, probability and error, one line for each class, and nothing else; control
-            characters in names are escaped, and a name that a spreadsheet would run begins with an apostrophe.
+            characters in names are escaped, and a name that a spreadsheet would take for a formula gets an apostrophe.
         batch_size: images in a step, over all devices together; the results do not depend on it.
         explain: draw where in each image the likeliest class is seen (Grad-CAM), as IMAGE.gradcam.png beside it.
         explain_dir: draw these pictures into this folder instead.
@@ -87,7 +87,7 @@ def predict(
 
 
 def find_images(names: Sequence[str]) -> list[str]:
-    """List the images in folders, of patterns and on standard input, "-"; a name without images stays as it is.
+    """List the images in folders, matched by patterns and named on standard input, "-"; other names are kept.
 
     Raises:
         UserError: no image is found.
@@ -107,7 +107,7 @@ def find_images(names: Sequence[str]) -> list[str]:
 
 
 def _read_input() -> list[str]:
-    """Return the lines of standard input, or the path of a copy of the image that it is."""
+    """Return the lines of standard input; if it is an image, return the path of a copy."""
     content = sys.stdin.buffer.read()
     if b"\0" not in content:
         return [os.fsdecode(line) for line in content.splitlines()]
@@ -172,7 +172,7 @@ def _csv_writer() -> Callable[["Result"], None]:
 
 
 def _table_writer(paths: Sequence[str]) -> Callable[["Result"], None]:
-    """Write rows for people as they come, in columns of a fixed width."""
+    """Write rows for the terminal as they come, in columns of a fixed width."""
     console = Console(highlight=False)
     width = min(max(cell_len(printable(path)) for path in paths), console.width // 2 - 4)
 

@@ -1,4 +1,4 @@
-"""`resnet-jax record`: whole trainings of a recipe, timed as speed records are."""
+"""`resnet-jax record`: complete training runs of a recipe, timed like speed records."""
 
 import json
 from dataclasses import dataclass, replace
@@ -15,16 +15,16 @@ from resnet_jax.recipe import parse
 
 @dataclass(frozen=True)
 class Arguments(Config):
-    """Train a recipe several times, with consecutive seeds, and report accuracy and seconds: mean and deviation.
+    """Train a recipe several times, with consecutive seeds, and report mean and deviation of accuracy and seconds.
 
     Example: resnet-jax record --config configs/cifar10_94.py --runs 5
 
-    The clock starts with compiled programs and the images on the devices, and stops after the evaluation with its
-    test-time augmentation. Also: --config PATH, the recipe.
+    The clock starts when the programs are compiled and the images are on the devices, and stops after the evaluation
+    with its test-time augmentation. Also: --config PATH, the recipe.
     """
 
     runs: int = 5
-    """Number of trainings."""
+    """Number of training runs."""
     out: Path | None = None
     """JSON file for all figures, versions and devices; it is replaced. By default record-<config>-<time>.json."""
 
@@ -48,7 +48,7 @@ def record(args: list[str] | None = None) -> None:
     results: list[dict[str, Any]] = []
     written = {"recipe": str(recipe), "config": as_dict(config), "environment": environment(), "runs": results}
     with errors.writing(out, "give another --out"):
-        out.open("a").close()  # before the training: a place that can't be written costs no time
+        out.open("a").close()  # before the training, which would be lost
     for seed in range(config.train.seed, config.train.seed + arguments.runs):
         seeded = replace(config, train=replace(config.train, seed=seed))
         with Console(stderr=True).status(f"seed {seed}: compiling") as status:

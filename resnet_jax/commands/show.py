@@ -18,7 +18,7 @@ from resnet_jax.runs.terminal import plot_curves
 
 
 def show(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("runs.png")) -> None:
-    """Show the curves, figures and differences of runs, including runs that are still going on.
+    """Show the curves, figures and differences of runs, including runs that are still training.
 
     Example: resnet-jax show runs/digits-* --out digits.png
 
@@ -48,7 +48,7 @@ def _name(path: Path, runs: Sequence[Path]) -> str:
 
 
 def _tables(runs: Sequence[ShownRun], console: Console) -> list[Table]:
-    """Return the figures of all runs, in as many tables below each other as the width requires."""
+    """Return the figures of all runs, in as many tables as the width requires."""
     rows = [figures_of(run) for run in runs]
 
     def table(columns: Sequence[str]) -> Table:

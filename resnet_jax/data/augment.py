@@ -142,7 +142,7 @@ def cut_out(
 def shrink(images: Float[Array, "batch height width channels"], size: int) -> Float[Array, "batch size size channels"]:
     """Shrink images to `size` pixels a side, with a triangle filter.
 
-    A training that starts on small images and goes on at full size takes less time ("progressive resizing"; Howard
+    Training that starts on small images and continues at full size takes less time ("progressive resizing"; Howard
     2018, https://www.fast.ai/posts/2018-08-10-fastai-diu-imagenet.html).
     """
     shape = (len(images), size, size, images.shape[-1])

@@ -1,4 +1,4 @@
-"""What the training loop asks of a source of images, wherever the images are."""
+"""The interface of a source of training images, wherever the images are stored."""
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 

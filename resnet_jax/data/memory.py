@@ -34,11 +34,11 @@ class Dataset:
     key: str | None = None
     """Hash of everything that the images depend on; None if they are not cached."""
     contents: Any = None
-    """What tells the images from others, as in `Source`."""
+    """What identifies the images, as in `Source`."""
     test_names: tuple[str, ...] = ()
     """Paths of the test images; empty if they have none."""
     remarks: tuple[str, ...] = ()
-    """What a person should know about the images."""
+    """Notes about the images for the user."""
 
     def hold_out(self, fraction: float | None) -> "Dataset":
         """Return the data set with this share of the training images, of each class, in `val`; with None, as it is.
@@ -50,7 +50,7 @@ class Dataset:
             return self
         if self.val is not None:
             raise UsageError(
-                f"--data.val-fraction: got {fraction}, but {self.name} has a validation split of its own: leave one out"
+                f"--data.val-fraction: got {fraction}, but {self.name} has its own validation split: use one of them"
             )
         kept, held = (
             Split(self.train.images[indices], self.train.labels[indices])

@@ -1,6 +1,6 @@
 """The resident feed: the data set stays on the devices as uint8, and a step takes rows of it by index.
 
-Nothing but indices is copied from the host while the training runs.
+During the training, only indices are copied from the host.
 """
 
 from collections.abc import Iterator

@@ -30,10 +30,10 @@ class Source:
     layout: Any = None
     """What else the splits depend on, in JSON's types: the class of each file of a folder by split."""
     contents: Any = None
-    """What tells these images from others wherever they are, in JSON's types: by split and class of a folder the number
+    """What identifies the images wherever they are stored, in JSON's types: for a folder, by split and class the number
     of images and a hash of their names and sizes."""
     remarks: tuple[str, ...] = ()
-    """What a person should know about the images."""
+    """Notes about the images for the user."""
 
 
 def open_tfds(name: str, data_dir: Path | None = None) -> Source:

@@ -1,4 +1,4 @@
-"""Holds out a part of a data set, the same part every time."""
+"""Hold out a part of a data set, the same part every time."""
 
 import hashlib
 from pathlib import Path
@@ -37,7 +37,7 @@ def hold_out_fifth(classes: dict[str, list[Path]]) -> dict[str, dict[str, list[P
     """
     if single := [name for name, paths in classes.items() if len(paths) < 2]:
         raise UserError(
-            f"The classes {', '.join(single)} have 1 image, expected at least 2, to train on and to test: add some."
+            f"The classes {', '.join(single)} have 1 image each, expected at least 2, to train and to test: add images."
         )
     hashed = {
         name: sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).digest())

@@ -13,7 +13,7 @@ from resnet_jax.diagnosing.finding import Finding
 TPU_VARIABLES = ("TPU_NAME", "TPU_ACCELERATOR_TYPE", "TPU_WORKER_ID", "COLAB_TPU_ADDR", "COLAB_TPU_1VM")
 HIDING = {"JAX_PLATFORMS": ("cpu",), "CUDA_VISIBLE_DEVICES": ("", "-1")}
 GPU_REMEDY = "pip install -e '.[cuda13]' in a checkout of this project, which needs NVIDIA's driver 580 or newer"
-DRIVER_REMEDY = "look at nvidia-smi: the driver must be 580 or newer; an older one, from 525: pip install 'jax[cuda12]'"
+DRIVER_REMEDY = "run nvidia-smi: the driver must be 580 or newer; for one from 525 to 579: pip install 'jax[cuda12]'"
 TPU_REMEDY = "pip install -e '.[tpu]' in a checkout of this project"
 GB = 1e9
 
@@ -39,7 +39,7 @@ def accelerators(
     tpu = [*map(str, dev.glob("accel[0-9]*")), *(name for name in TPU_VARIABLES if environ.get(name))]
     hints = [*map(str, dev.glob("vfio/[0-9]*")), *([smi] if smi else [])]
     if not gpu + tpu + hints:
-        return Finding("ok", "accelerator", "none seen")
+        return Finding("ok", "accelerator", "none found")
     found = f"{'NVIDIA GPU' if gpu else 'TPU' if tpu else 'perhaps one'} ({', '.join(gpu or tpu or hints)}), not in use"
     off = [name for name, values in HIDING.items() if environ.get(name) in values]
     if off:

@@ -1,4 +1,4 @@
-"""Everything that `doctor` looks at."""
+"""All checks of `doctor`."""
 
 import importlib.metadata
 import sys
@@ -14,7 +14,7 @@ from resnet_jax.diagnosing.jax_process import ask_jax
 
 
 def diagnose(root: Path, environ: Mapping[str, str], data_dir: Path) -> list[Finding]:
-    """Look at devices, versions, caches, disks, data sets and decoding speed.
+    """Check devices, versions, caches, disks, data sets and decoding speed.
 
     Args:
         root: of the file system.

@@ -57,7 +57,7 @@ def tensorflow(installed: Mapping[str, str], modules: Container[str], *, gpu: bo
     """Report whether TensorFlow can take the GPU's memory from JAX."""
     name = next((name for name in TENSORFLOW if name in installed), None)
     if name is None:
-        return Finding("ok", "TensorFlow", "not installed, nor needed")
+        return Finding("ok", "TensorFlow", "not installed and not needed")
     found = f"{name} {installed[name]}, {'imported by this process' if 'tensorflow' in modules else 'not imported'}"
     if not gpu or name == "tensorflow-cpu":
         return Finding("ok", "TensorFlow", found)

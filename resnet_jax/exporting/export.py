@@ -1,4 +1,4 @@
-"""One export: written beside its place, compared with the network, and put there if it agrees."""
+"""One export: written to a temporary folder, compared with the network, and moved to its place if it agrees."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def export_to(path: Path, served: Served, format: Format) -> str:
         format: of the result.
 
     Returns:
-        Its size and how it compares, for people.
+        Its size and how it compares with the network, for the user.
 
     Raises:
         UserError: it can't be written, or gives other logits.
@@ -51,7 +51,7 @@ def of_size(preprocessing: Preprocessing, image_size: int) -> Preprocessing:
 
 @contextmanager
 def _replacing(path: Path, *, whole_folder: bool) -> Iterator[Path]:
-    """Give a path to write to, whose content then replaces `path`, unless an error is raised."""
+    """Yield a path to write to; what is written then replaces `path`, unless an error is raised."""
     with writing(path, "give another --out, or free space"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:

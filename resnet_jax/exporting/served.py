@@ -42,7 +42,7 @@ class Served:
         return jax.ShapeDtypeStruct(shape, jnp.uint8 if self.with_preprocessing else jnp.float32)
 
     def description(self) -> dict[str, Any]:
-        """Return what a user of the export has to know."""
+        """Return what a user of the export needs to know."""
         images, batch = self.images(), self.batch_size or "batch"
         return {
             "architecture": self.classifier.network.arch,
@@ -69,10 +69,10 @@ def compare(served: Served, run: Callable[[list[np.ndarray]], list[np.ndarray]])
     given = given.transpose(0, 3, 1, 2) if served.layout == "NCHW" else given
     found = run([given[:count] for count in counts])
     reach = np.abs(expected[-1]).max()
-    with np.errstate(invalid="ignore"):  # infinity less infinity is not a number, and refused below
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, which is refused below
         difference = np.max([np.abs(ours - theirs).max() for ours, theirs in zip(expected, found, strict=True)])
-    verdict = f"largest difference of the logits {difference:.1e} (they reach {reach:.1f})"
-    if not difference <= TOLERANCE * max(1, reach / 10):  # false if a logit is not a number
+    verdict = f"largest difference of the logits {difference:.1e} (the largest logit is {reach:.1f})"
+    if not difference <= TOLERANCE * max(1, reach / 10):  # also true if a logit is NaN
         raise UserError(
             f"the export gives other logits: {verdict}. Nothing was written; export to another format, and report this"
         )

@@ -1,4 +1,4 @@
-"""StableHLO artifacts of `jax.export`, checked in a process that has JAX alone."""
+"""StableHLO artifacts of `jax.export`, checked in a process that has only JAX."""
 
 import json
 import os

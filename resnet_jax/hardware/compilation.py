@@ -15,7 +15,7 @@ from resnet_jax.hardware.sharding import settle
 # On the CPU XLA hands work to YNNPACK. Its dot products and reductions are faster than XLA's own, its convolutions are
 # not: the gradient of a 3x3 kernel, 64 images of 32x32 and 64 channels, takes 129 ms with it and 40 without.
 # The pass `cse_barrier_expander` removes optimization barriers before operations are fused, and models/cpu/ prevents
-# fusions by them; without this pass the whole step takes five sixths of the time. See docs/cpu.md.
+# fusions with them; without this pass the whole step takes five sixths of the time. See docs/cpu.md.
 CPU_OPTIONS: dict[str, bool | str] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
     "xla_disable_hlo_passes": "cse_barrier_expander",
@@ -29,7 +29,7 @@ class CompiledStep:
 
     The arrays of the state get the memory layouts that the compiler chooses. A kernel is `[height, width, in, out]` to
     its reader, but a GPU convolves with `[out, height, width, in]`: compiled for an H100, ResNet-18's step has no
-    transpose of weights instead of 100; for a v5e, not a copy more.
+    transpose of weights instead of 100; for a v5e, no additional copy.
 
     Args:
         step: a pure function; the arrays of its first argument are donated.
@@ -74,7 +74,7 @@ def lower_step(step: Callable, state: PyTree, *rest: PyTree) -> Lowered:
         return jax.tree.leaves(new), result
 
     formats = [leaf.sharding if _is_key(leaf) else Format(Layout.AUTO, leaf.sharding) for leaf in leaves]
-    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]  # without the layout of today
+    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]  # without their current layouts
     jitted = jax.jit(
         on_leaves, donate_argnums=0, in_shardings=(formats, *[None] * len(others)), out_shardings=(formats, None)
     )

@@ -27,7 +27,7 @@ def find_devices() -> list[jax.Device]:
     except (RuntimeError, AssertionError) as error:
         reason = (str(error) or "JAX gives no reason").splitlines()[0]
         asked = os.environ.get("JAX_PLATFORMS")
-        remedy = f"JAX_PLATFORMS={asked} is set: unset it" if asked else "`resnet-jax doctor` says more"
+        remedy = f"JAX_PLATFORMS={asked} is set: unset it" if asked else "run `resnet-jax doctor`"
         raise UserError(f"JAX can't start its devices ({reason}); {remedy}") from error
 
 

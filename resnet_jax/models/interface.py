@@ -1,4 +1,4 @@
-"""What every network of the registry offers."""
+"""The interface of every network in the registry."""
 
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -33,12 +33,12 @@ class ImageClassifier(Protocol):
 
         Args:
             images: normalized images.
-            train: normalize by the statistics of the batch and update the running ones, and drop what is to be dropped.
+            train: normalize by the statistics of the batch, update the running ones, and apply dropout.
                 By default, as `model.train()` or `model.eval()` has set it; evaluation from the start.
             rngs: random state of the call, whose stream `dropout` networks with dropout or stochastic depth use.
         """
         ...
 
     def depth(self, path: tuple) -> int:
-        """Return how far a weight is below the classifier, 0 in it, from the names and indices on the way to it."""
+        """Return how far a weight is below the classifier, 0 in it, from its path of names and indices."""
         ...

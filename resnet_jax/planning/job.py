@@ -1,4 +1,4 @@
-"""A training to plan, and its step lowered for devices that are not here."""
+"""A training run to plan, and its step lowered for devices that are not present."""
 
 import math
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ MEAN, STD = np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)  # the val
 
 @dataclass(frozen=True)
 class Job:
-    """A training, without its images."""
+    """A training run, without its images."""
 
     config: Config
     images: int
@@ -43,7 +43,7 @@ class Job:
     image_size: int
     classes: int
     resident: bool
-    """Whether the images are on the devices, as with `train.py`; otherwise each batch arrives complete."""
+    """Whether the images are on the devices, as with `train.py`; otherwise each step gets a ready batch as input."""
 
 
 def make_job(config: Config, images: int | None, image_size: int | None, classes: int | None, *, resident: bool) -> Job:
@@ -87,7 +87,7 @@ def lower(job: Job, batch_size: int, mesh: Mesh | None, resident_images: int) ->
     """Lower one training step, the function that trains, from shapes alone.
 
     Args:
-        job: the training.
+        job: the training run.
         batch_size: images in a step, over all devices together.
         mesh: the devices; None for one CPU.
         resident_images: number of images on the devices, for a resident job.

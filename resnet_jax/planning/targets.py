@@ -1,4 +1,4 @@
-"""Machines that are not here, as their compilers see them."""
+"""Machines that are not present, as their compilers see them."""
 
 import math
 import os
@@ -96,7 +96,7 @@ def parse_target(text: str) -> Target:
         )
     if target.is_tpu and target.count > 1 and (target.shape[0] % 2 or target.shape[1] % 2):
         raise UsageError(
-            f"--target: got {text}, expected even numbers, as a TPU host has 2x2 chips, or 1 for a single chip"
+            f"--target: got {text}, expected even sizes, because a TPU host has 2x2 chips; or a single chip"
         )
     return target
 

@@ -18,11 +18,11 @@ from resnet_jax.runs.stored import Restored, reason, stored_structure, structure
 policies = ocp.checkpoint_managers
 UNKNOWN = -1.0  # score of a checkpoint that was not evaluated: below any accuracy
 COMPARED = ("class_names", "image_shape", "train_images", "test_images", "mean", "std", "data")
-"""Metadata that describe the images: a run goes on only with those that it has been trained on."""
+"""Metadata that describes the images: a run continues only with the images that it was trained on."""
 
 
 class Checkpoints:
-    """The checkpoints of one run, a folder `<step>` each, with `state` (arrays) and `info` (JSON) inside.
+    """The checkpoints of one run: a folder `<step>` for each, with `state` (arrays) and `info` (JSON) inside.
 
     Args:
         directory: holds the folders; made if it does not exist.
@@ -85,8 +85,8 @@ class Checkpoints:
         Args:
             like: a state of the expected structure, of which shapes and types are used.
             sharding: where the arrays go, whatever devices they were saved from.
-            report: is told of each damaged checkpoint, which is then renamed to `<step>.unreadable`.
-            info: metadata of the run that is to go on, which is compared with those stored.
+            report: called with a message about each damaged checkpoint, which is then renamed to `<step>.unreadable`.
+            info: metadata of the run, which is compared with what is stored.
 
         Raises:
             UserError: all checkpoints are damaged, or one has another structure or belongs to other images.
@@ -104,7 +104,7 @@ class Checkpoints:
             except (MemoryError, jax.errors.JaxRuntimeError, UserError):
                 raise  # not a fault of the file
             except Exception as error:  # whatever a damaged file makes Orbax or TensorStore raise
-                report(f"can't read checkpoint {step} in {self.directory} ({reason(error)}); trying the one before")
+                report(f"can't read checkpoint {step} in {self.directory} ({reason(error)}); trying the previous one")
                 self._set_aside(step)
         if found:
             raise UserError(
@@ -133,7 +133,7 @@ class Checkpoints:
             )
             raise UserError(
                 f"checkpoint {step} in {self.directory} holds another network or optimizer than this version trains: "
-                f"{len(differing)} arrays differ ({first}); use the version that wrote it, or another --workdir"
+                f"differing arrays: {len(differing)} ({first}); use the version that wrote it, or another --workdir"
             )
 
     def _set_aside(self, step: int) -> None:
@@ -146,13 +146,13 @@ class Checkpoints:
         try:
             action()
         except jax.errors.JaxRuntimeError:
-            raise  # of a device, though it is a RuntimeError
+            raise  # an error of a device, although it is a RuntimeError
         except (OSError, ValueError, RuntimeError) as error:  # TensorStore reports a full disk as a ValueError
             last = max(complete_steps(self.directory), default=None)
             kept = f"the checkpoint of step {last} is complete" if last else "there is no earlier checkpoint"
             raise UserError(
                 f"can't write a checkpoint to {self.directory}: {reason(error)}; {kept}. Free space or correct the "
-                "permissions, then run the same command with the same --workdir to go on"
+                "permissions, then run the same command with the same --workdir to continue"
             ) from error
 
 

@@ -4,8 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-# tensorboardX imports torch if it is installed: half a second and its threads, for nothing. A module that is None can't
-# be imported, which tensorboardX takes for one that is not installed.
+# tensorboardX imports torch if it is installed, which takes half a second and starts threads, but does not use it. With
+# None in place of the module, tensorboardX treats torch as not installed.
 _absent = object()
 _torch = sys.modules.get("torch", _absent)
 if _torch is _absent:

@@ -43,7 +43,7 @@ class Summary(msgspec.Struct):
 
 @contextmanager
 def open_workdir(workdir: Path, config: Config) -> Iterator[None]:
-    """Make the run folder, or check that the run in it has this configuration, and lock it meanwhile.
+    """Make the run folder, or check that the run in it has this configuration, and keep it locked.
 
     Raises:
         UserError: it can't be written, or another process is training in it.
@@ -67,7 +67,7 @@ def open_workdir(workdir: Path, config: Config) -> Iterator[None]:
         elif changed := differences(as_dict(from_dict(read_json(path, dict[str, Any], REMEDY))), as_dict(config)):
             raise UsageError(
                 f"{workdir} holds a run of another configuration ({'; '.join(changed)}): "
-                "repeat it with its own values to resume it, or give another --workdir"
+                "give its own values to resume it, or another --workdir"
             )
         yield
 
@@ -99,7 +99,7 @@ def read_summary(workdir: Path) -> dict[str, Any] | None:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Read the lines of `metrics.jsonl`, without a last line that a kill has cut short.
+    """Read the lines of `metrics.jsonl`, without an incomplete last line.
 
     Raises:
         UserError: it can't be read, or another line is damaged.
@@ -121,12 +121,12 @@ def complete_steps(directory: Path) -> list[int]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file; a kill leaves the old or the new one."""
+    """Write a JSON file; if the process is killed, the old or the new one remains."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file; a kill leaves the old or the new one."""
+    """Write a text file; if the process is killed, the old or the new one remains."""
     new = path.with_suffix(path.suffix + ".new")
     new.write_text(text)
     new.replace(path)

@@ -18,7 +18,7 @@ class Logbook:
     Args:
         workdir: the run folder.
         config: the whole configuration.
-        step: step that the run continues from; later lines of an interrupted run are removed, as they come again.
+        step: step that the run continues from; later lines of an interrupted run are removed and written again.
         wandb_project: Weights & Biases project to log to as well; None for none.
     """
 

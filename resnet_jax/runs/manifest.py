@@ -36,7 +36,7 @@ def check_manifest(folder: Path, below: str = "") -> None:
         name for name in names if not (folder / name).is_file() or _checksum(folder / name) != expected.get(name)
     ]
     if differing:
-        raise ValueError(f"the checksums of {len(differing)} files differ, such as {differing[0]}")
+        raise ValueError(f"the checksums of {len(differing)} of {len(names)} files differ, such as {differing[0]}")
 
 
 def _files(folder: Path) -> set[str]:

@@ -19,7 +19,7 @@ def draw_curves(path: Path, lines: Sequence[dict[str, Any]], *, smoothed: bool =
     Args:
         path: of the picture.
         lines: of the file.
-        smoothed: whether the training loss is that of smoothed labels, which the other splits' is not.
+        smoothed: whether the training loss is that of smoothed labels, unlike the loss of the other splits.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -41,7 +41,7 @@ def draw_curves(path: Path, lines: Sequence[dict[str, Any]], *, smoothed: bool =
 
 
 def _crop_outliers(axes: Axes, values: Sequence[float]) -> None:
-    """Leave single values far above all others outside, and say how many."""
+    """Crop the axis if single values are far above all others, and show how many."""
     finite = np.array([value for value in values if np.isfinite(value)])
     top = 2 * np.quantile(finite, 0.9) if len(finite) else 0
     if (finite > 2 * top).any():
@@ -113,5 +113,5 @@ def draw_mistakes(
 
 
 def _short(name: str, length: int) -> str:
-    """Return the start of a class name, without characters that a font has no picture of."""
+    """Return the start of a class name, without characters that fonts can't draw."""
     return printable(name)[:length]

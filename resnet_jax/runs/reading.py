@@ -58,7 +58,7 @@ def read_run(path: Path, number: int, name: str) -> ShownRun:
     """
     if not (path / "config.json").is_file():
         inside = [str(file.parent) for file in sorted(path.glob("*/config.json"))]
-        remedy = f"name the runs in it: {' '.join(inside)}" if inside else "name a folder that train.py has written"
+        remedy = f"name the runs in it: {' '.join(inside)}" if inside else "give a folder that train.py has written"
         raise UserError(f"{path} is not a run folder: expected config.json and metrics.jsonl in it; {remedy}")
     stored = read_json(path / "config.json", dict[str, dict[str, Any]], REMEDY)
     lines, summary = read_metrics(path), read_summary(path)

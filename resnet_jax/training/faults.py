@@ -15,7 +15,7 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 
 @contextmanager
 def disk_faults(workdir: Path) -> Iterator[None]:
-    """Turn what the file system refuses inside into a `UserError` with the remedy."""
+    """Turn an error of the file system inside into a `UserError` with the remedy."""
     try:
         yield
     except OSError as error:
@@ -23,7 +23,7 @@ def disk_faults(workdir: Path) -> Iterator[None]:
             raise
         raise UserError(
             f"can't write to {workdir}: {error.strerror}; free space or correct the permissions, then repeat the "
-            f"command with --workdir {workdir} to go on from the last checkpoint"
+            f"command with --workdir {workdir} to continue from the last checkpoint"
         ) from error
 
 
@@ -39,7 +39,7 @@ def memory_faults(remedy: str) -> Iterator[None]:
 
 
 def diverged(what: str, checkpoints: Checkpoints) -> UserError:
-    """Make the error of a run whose `what` is not finite, after what is being written has been written."""
+    """Return the error for a run whose `what` is not finite, after waiting for the checkpoint that is being written."""
     checkpoints.close()
     last = f"step {checkpoints.steps[-1]} in {checkpoints.directory}" if checkpoints.steps else "none was written yet"
     return UserError(

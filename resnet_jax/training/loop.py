@@ -28,7 +28,7 @@ from resnet_jax.training.summary import illustrate, print_summary, summarize
 
 
 class Call(NamedTuple):
-    """What one call to the devices has done; its arrays may still be computed."""
+    """What one call to the devices has done; its arrays may not be computed yet."""
 
     state: TrainState
     metrics: TrainMetrics
@@ -84,7 +84,7 @@ def train(
     Raises:
         UsageError: the configuration is wrong, or differs from that of the run in `workdir`.
         UserError: data, disk or devices do not allow the run, or the loss is no longer finite.
-        Interrupted: SIGINT or SIGTERM came; the state is saved.
+        Interrupted: SIGINT, SIGTERM or SIGHUP was received; the state is saved.
     """
     console = console or Console()
     mesh = make_mesh(config.train.batch_size)
@@ -144,7 +144,7 @@ def zero_metrics(mesh: Mesh) -> TrainMetrics:
 def _resume(
     run: Run, fresh: TrainState, checkpoints: Checkpoints, display: Display
 ) -> tuple[TrainState, TrainMetrics, float]:
-    """Return state, metrics of the running epoch and seconds spent: from the latest checkpoint, or of a start."""
+    """Return state, metrics of the running epoch and seconds spent: from the latest checkpoint, or of a new run."""
     zero = zero_metrics(run.mesh)
     restored = checkpoints.restore(_saved(fresh, zero), replicated(run.mesh), display.say, run.info)
     if restored is None:

@@ -1,4 +1,4 @@
-"""Metrics as sums and counts, which batches, devices and restarts add up to the same figures."""
+"""Metrics as sums and counts, so that batches, devices and restarts do not change the figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -55,7 +55,7 @@ def make_optimizer(
         muon_factor: Muon's learning rate as a multiple of the schedule's; None for SGD throughout. See `make_muon`.
         muon_weight_decay: share of a convolution's kernel that Muon subtracts, times its learning rate.
         clip_norm: largest global norm of the gradients, before the decay; None for no clipping.
-        layer_factor: rate of a layer as a share of that of the next one; 0 trains the classifier alone. See
+        layer_factor: rate of a layer as a share of that of the next one; 0 trains only the classifier. See
             `scale_layers`.
         depth: how far a weight is below the classifier, from its path; needed with `layer_factor`.
     """

@@ -62,7 +62,7 @@ class Display:
             steps: their number.
             started: when they started, by `time.perf_counter`.
             waited: seconds of that time spent waiting for data.
-            compiled: whether the time includes a compilation, and so says nothing about speed.
+            compiled: whether the time includes a compilation; such steps are not counted.
         """
         if not compiled:
             self._timed_steps += steps

@@ -29,7 +29,7 @@ from resnet_jax.training.step import make_eval_step
 
 @dataclass(frozen=True)
 class Run:
-    """A run, ready to go."""
+    """A run that is ready to start."""
 
     config: Config
     dataset: Dataset
@@ -55,7 +55,7 @@ def resolve(config: Config, platform: str) -> Config:
     """Replace each `None` of a configuration that stands for a choice by that choice.
 
     Args:
-        config: as the person wrote it.
+        config: as the user wrote it.
         platform: JAX's name of the devices, "cpu", "gpu" or "tpu".
     """
     dtype = config.model.dtype or ("float32" if platform == "cpu" else "bfloat16")

@@ -51,7 +51,7 @@ def summarize(
 ) -> tuple[dict[str, Any], EvalMetrics, Float[np.ndarray, "n classes"]]:
     """Evaluate the run on the test split.
 
-    Evaluated are the weights of the best checkpoint if images are held out to choose it, otherwise the final ones.
+    It evaluates the weights of the best checkpoint if images are held out to choose it, otherwise the final ones.
 
     Args:
         run: the run, whose checkpoints are all written.
@@ -87,7 +87,7 @@ def summarize(
 def illustrate(
     run: Run, result: EvalMetrics, logits: Float[np.ndarray, "n classes"], workdir: Path, say: Callable[[str], None]
 ) -> None:
-    """Draw the pictures and write the tables of the test images; what can't be done is said, and costs nothing else."""
+    """Draw the pictures and write the tables of the test images; report each that fails, and make the others."""
     dataset, names, confusion = run.dataset, run.dataset.class_names, np.asarray(result.confusion)
     smoothed = run.config.train.label_smoothing > 0
     for name, make in {
@@ -99,8 +99,8 @@ def illustrate(
     }.items():
         try:
             make(workdir / name)
-        except Exception as error:  # of a font, a class's name or the disk
-            say(f"{name} could not be made ({type(error).__name__}: {error}); all else is complete")
+        except Exception as error:  # caused by a font, a class's name or the disk
+            say(f"{name} could not be created ({type(error).__name__}: {error}); everything else is complete")
 
 
 def _chosen(run: Run, state: TrainState, workdir: Path) -> tuple[int, tuple[PyTree, PyTree]]:

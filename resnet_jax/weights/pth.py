@@ -47,7 +47,7 @@ def read_pth(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"can't read {path} ({error}): correct the path or the file's permissions") from error
     except MemoryError as error:
-        raise UserError(f"{path} needs more memory than there is: free some, or download the file again") from error
+        raise UserError(f"{path} needs more memory than is available: free some, or download the file again") from error
     except Exception as error:  # the errors of pickletools, zipfile and NumPy on damaged files have no common class
         detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(f"{path} is not an intact file of torch.save ({detail}): download or save it again") from error

@@ -83,7 +83,7 @@ def assign(
             f"the weights have {len(other)} tensors of type {kinds} ({_first(other)}); expected floating point"
         )
     if broken := [key for key in expected if not np.isfinite(arrays[key]).all()]:
-        raise Misfit(f"the weights have NaN or infinity in {len(broken)} tensors ({_first(broken)})")
+        raise Misfit(f"the weights have NaN or infinity in {len(broken)} of {len(expected)} tensors ({_first(broken)})")
     for key in expected:
         variable = variables[key]
         value = arrays[key].transpose(FROM_TORCHVISION[arrays[key].ndim])

@@ -14,11 +14,11 @@ def test_the_heat_map_equals_the_definition_by_gradients():
     maps, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((3, 7, 5, 8), (8, 4)))
     classes = jnp.array([2, 0, 3])
 
-    def logits_of_the_classes(maps):  # as ResNet has them: global average, linear layer
+    def logits_of_the_classes(maps):  # as in ResNet: global average, linear layer
         return jnp.take_along_axis(maps.mean((1, 2)) @ kernel, classes[:, None], 1).sum()
 
     weights = jax.grad(logits_of_the_classes)(maps).mean((1, 2), keepdims=True)  # equation 1 of the paper
-    expected = jax.nn.relu((weights * maps).sum(-1))  # and 2
+    expected = jax.nn.relu((weights * maps).sum(-1))  # equation 2
     np.testing.assert_allclose(grad_cam(maps, kernel, classes), expected, rtol=1e-4, atol=1e-7)
 
 

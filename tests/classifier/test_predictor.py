@@ -27,7 +27,7 @@ def predictor(classifier) -> Predictor:
     return Predictor(classifier, batch_size=4, explain=True)
 
 
-def test_predictions_are_the_models(classifier, predictor):
+def test_predictions_equal_those_of_the_model(classifier, predictor):
     expected = nnx.jit(lambda model, images: model(images))(
         classifier.model, classifier.preprocessing.normalize(IMAGES[:3])
     )

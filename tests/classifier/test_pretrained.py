@@ -44,10 +44,10 @@ def test_each_network_is_identified_by_its_shapes(arch, stem, num_classes):
     assert identify({key: np.broadcast_to(0, shape) for key, shape in shapes.items()}) == network
 
 
-def test_a_network_with_other_layers_is_refused_with_the_nearest(tiny):
+def test_a_network_with_other_layers_is_refused_and_the_nearest_is_named(tiny):
     tensors = to_torchvision(tiny)
     tensors["layer1.0.conv1.weight"] = np.zeros((4, 4, 5, 5), np.float32)
-    with pytest.raises(UserError, match="the nearest is resnet18, from which 1 tensors differ, such as layer1"):
+    with pytest.raises(UserError, match=r"the nearest is resnet18.* 1 .*layer1"):
         identify(tensors)
 
 

@@ -56,7 +56,7 @@ def test_every_test_image_gets_torchs_logits_and_class(trained):
     assert np.array_equal(got.argmax(1), expected.argmax(1)) and len(got) == 360
 
 
-def test_a_trained_state_dict_returns_bit_for_bit_with_its_counters(trained):
+def test_a_trained_state_dict_is_returned_bit_for_bit_with_its_counters(trained):
     path, model, *_ = trained
     returned = resnet_jax.to_torchvision(resnet_jax.from_pretrained("resnet18", path))
     state = {key: tensor.numpy() for key, tensor in model.state_dict().items()}

@@ -35,8 +35,8 @@ TINY = {"width": 4, "image_size": 8, "batch_size": 16}
 
 @pytest.fixture(scope="module", autouse=True)
 def settled():
-    """Two devices, short repeats, and the compilation cache as it was."""
-    assert jax.device_count() == 8  # starts JAX, after which a command leaves the number of devices alone
+    """Use two devices and short repeats, and restore the compilation cache afterwards."""
+    assert jax.device_count() == 8  # starts JAX; after that, a command does not change the number of devices
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workload, "make_mesh", lambda batch_size: make_mesh(batch_size, jax.devices()[:2]))
         patch.setattr(measure_module, "REPEAT_SECONDS", 0.1)
@@ -77,7 +77,7 @@ def test_the_cost_of_a_loop_is_that_of_all_its_iterations():
 
 
 class Clock:
-    """A clock that only work advances, so that its seconds are exact."""
+    """A clock that advances only by work, so that its seconds are exact."""
 
     def __init__(self):
         self.now = 0.0
@@ -86,7 +86,7 @@ class Clock:
         return self.now
 
     def work(self, seconds: float, *, by: int = 1):
-        """Make work of `seconds` per step, which takes `by` steps at a time."""
+        """Return work that takes `seconds` per step and does `by` steps at a time."""
 
         def take(steps: int) -> int:
             taken = by * math.ceil(steps / by)
@@ -104,7 +104,7 @@ def clock(monkeypatch):
 
 
 @pytest.mark.parametrize("seconds", [1e-6, 0.003, 0.2, 7.0])
-def test_a_repeat_lasts_half_a_second_or_a_step(clock, seconds, monkeypatch):
+def test_a_repeat_lasts_half_a_second_or_one_step(clock, seconds, monkeypatch):
     monkeypatch.setattr(measure_module, "REPEAT_SECONDS", 0.5)
     timing = measure({"work": clock.work(seconds)}, repeats=3)["work"]
     assert timing.seconds == pytest.approx([seconds] * 3)
@@ -121,7 +121,7 @@ def test_the_first_step_which_compiles_does_not_count(clock):
     assert measure({"work": slow_at_first}, repeats=2)["work"].seconds == pytest.approx([0.01] * 2)
 
 
-def test_pieces_of_work_take_turns_after_a_step_that_does_not_count(clock):
+def test_pieces_of_work_alternate_and_begin_with_a_step_that_is_not_timed(clock):
     calls = []
 
     def work(name: str, steps: int) -> int:
@@ -133,7 +133,7 @@ def test_pieces_of_work_take_turns_after_a_step_that_does_not_count(clock):
     assert calls[-12:] == ["a", "a", "b", "b"] * 3
 
 
-def test_work_that_takes_more_steps_than_asked_is_timed_by_what_it_took(clock):
+def test_work_that_does_more_steps_than_requested_is_divided_by_the_steps_it_did(clock):
     timing = measure({"tens": clock.work(0.06, by=10)}, repeats=1)["tens"]
     assert timing.steps == 10 and timing.seconds == pytest.approx([0.06])
 
@@ -174,14 +174,14 @@ def event(name: int, start: int, duration: int, stat: str = "") -> str:
     return f"events {{ metadata_id: {name} offset_ps: {start}000000 duration_ps: {duration}000000 {value} }} "
 
 
-def test_an_operations_time_is_without_the_operations_inside(tmp_path):
+def test_the_time_of_an_operation_excludes_the_operations_inside_it(tmp_path):
     events = event(1, 0, 100) + event(2, 10, 30) + event(2, 50, 20) + event(2, 100, 5)
     names = {1: "%while.3 = (f32[]) while(...)", 2: "%fusion.7 = f32[8] fusion(...)"}
     file = write_trace(tmp_path / "xplane.pb", "/device:TPU:0", "XLA Ops", events, names)
     assert read_trace(file) == pytest.approx({"while.3": 50e-6, "fusion.7": 55e-6})
 
 
-def test_a_fusion_without_a_source_has_those_of_its_parts():
+def test_a_fusion_without_a_source_has_the_sources_of_its_parts():
     program = """HloModule jit_step
 %fused_computation.1 (param_0: f32[8]) -> f32[8] {
   %param_0 = f32[8]{0} parameter(0)
@@ -197,7 +197,7 @@ ENTRY %main (x: f32[8]) -> f32[4] {
     assert operations["loop_fusion"] == ("f32[8]", "sin:cos") and operations["slice.2"] == ("f32[4]", "slice")
 
 
-def test_an_operation_is_known_by_its_name_where_its_kernel_has_another(tmp_path):
+def test_the_time_of_a_gpu_kernel_is_that_of_its_operation(tmp_path):
     events = event(1, 0, 7, "convolution.1") + event(1, 7, 2, "convolution.2") + event(2, 9, 50)
     names = {1: "cudnn::kernel", 2: "memset"}
     file = write_trace(tmp_path / "xplane.pb", "/device:GPU:0", "Stream #7(Compute)", events, names, "hlo_op")
@@ -233,7 +233,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def figures(folder):
-    """The JSON object of a tiny benchmark with a trace and a CSV file."""
+    """Return the JSON object of a tiny benchmark with a trace and a CSV file."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
         benchmark(**TINY, repeats=2, profile=folder / "trace", csv=folder / "timm.csv", json=True)
     return json.loads(out.getvalue())
@@ -241,13 +241,13 @@ def figures(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["forward", "train", "input", "end_to_end"])
-def test_images_a_second_are_the_batch_by_the_seconds_of_a_step(figures, name):
+def test_images_per_second_are_the_batch_size_divided_by_the_seconds_of_a_step(figures, name):
     speed, (low, high) = figures[f"{name}_images_per_second"], figures[f"{name}_images_per_second_range"]
     assert speed == pytest.approx(16 / figures[f"{name}_step_seconds"]) and 0 < low <= speed <= high
 
 
 @pytest.mark.slow
-def test_operations_a_second_are_two_for_a_multiply_add_and_three_times_that_in_training(figures):
+def test_a_multiply_add_is_two_operations_and_a_training_step_three_forward_passes(figures):
     assert figures["multiply_adds_per_image"] == cost_of_tiny().multiply_adds
     for name, factor in (("forward", 2), ("train", 6), ("end_to_end", 6)):
         expected = factor * figures["multiply_adds_per_image"] * figures[f"{name}_images_per_second"]
@@ -321,11 +321,11 @@ def test_a_second_row_goes_below_the_first(figures, folder, tmp_path):
 def test_the_table_says_that_the_peak_is_unknown(figures, capsys):
     print_figures(figures)
     out = " ".join(capsys.readouterr().out.split())
-    assert "share of peak: unknown: no rate for cpu" in out and "end to end" in out
+    assert "share of peak: unknown" in out and "cpu" in out and "end to end" in out
 
 
 @pytest.mark.slow
-def test_the_table_has_the_share_where_the_chip_is_known(figures, capsys):
+def test_the_table_has_the_share_of_peak_if_the_chip_is_known(figures, capsys):
     known = {"bfloat16_peak_flops_per_second": 197e12, "train_peak_share": 0.421, "peak_memory_bytes": 3_000_000_000}
     print_figures(figures | known)
     out = capsys.readouterr().out
@@ -351,7 +351,7 @@ def test_a_value_out_of_range_names_the_option_of_this_command(options, message)
         benchmark(**options)
 
 
-def test_a_csv_file_of_other_columns_is_left_alone(tmp_path):
+def test_a_csv_file_with_other_columns_is_not_changed(tmp_path):
     (tmp_path / "other.csv").write_text("model,accuracy\n")
     with pytest.raises(UserError, match="has other columns, model,accuracy"):
         benchmark(csv=tmp_path / "other.csv")
@@ -378,7 +378,7 @@ def test_no_figure_is_cut_in_a_narrow_terminal(figures, capsys, monkeypatch, wid
 def test_auto_takes_the_batch_that_trained_fastest_in_the_sweep(capsys, monkeypatch):
     monkeypatch.setattr(
         "resnet_jax.benchmarking.sweep.GAIN", 2.5
-    )  # out of reach of a doubling: two batches, two compilations
+    )  # no doubling gains as much, so that the sweep ends after two batches
     benchmark(**TINY | {"batch_size": "auto"}, repeats=1, json=True)
     figures = json.loads(capsys.readouterr().out)
     speeds = {each["batch_size"]: each["train_images_per_second"] for each in figures["sweep"]}
@@ -410,7 +410,7 @@ def test_the_network_of_pytorch_has_our_shapes(arch, stem, width):
 
 
 @pytest.mark.parity
-def test_the_ratio_is_that_of_the_images_a_second(capsys):
+def test_the_ratio_is_that_of_the_images_per_second(capsys):
     pytest.importorskip("torchvision")
     benchmark(**TINY, repeats=1, against="torch", json=True)
     figures = json.loads(capsys.readouterr().out)

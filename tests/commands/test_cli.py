@@ -36,7 +36,7 @@ from resnet_jax.weights.torchvision import to_torchvision
 @pytest.fixture(scope="module", autouse=True)
 def settled(tmp_path_factory):
     """Set one device, a cache folder and a data folder for the whole file."""
-    assert jax.device_count() == 8  # starts JAX, after which a command leaves the number of devices alone
+    assert jax.device_count() == 8  # starts JAX; after that, a command does not change the number of devices
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "make_mesh", lambda batch_size: make_mesh(batch_size, jax.devices()[:1]))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
@@ -112,7 +112,7 @@ def test_a_converted_run_has_the_same_accuracy(run, figures, tmp_path, target, c
         assert (after.class_names, after.preprocessing) == (before.class_names, before.preprocessing)
 
 
-def test_a_chain_of_conversions_returns_every_bit_and_type(run, tmp_path):
+def test_a_chain_of_conversions_keeps_every_bit_and_type(run, tmp_path):
     tensors = to_torchvision(load_classifier(run[0]).model)
     tensors = {k: v.astype(np.float16) if v.dtype == np.float32 else v + 9 for k, v in tensors.items()}
     write_weights(tmp_path / "a.pth", tensors)
@@ -151,7 +151,7 @@ def test_evaluating_on_other_classes_is_refused(run, tmp_path):
 
 @pytest.fixture
 def digits_in_folders(tmp_path):
-    """Some images of the digits 7 and 2, as a folder whose classes are in another order than the network's."""
+    """Return a folder with images of the digits 7 and 2; its classes have another order than the network's."""
     dataset = load(open_tfds("digits"), None)
     for name in ("7", "2"):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -189,8 +189,8 @@ def test_names_send_no_control_characters_to_a_terminal_or_a_csv_file(run, tmp_p
     assert line.isascii() and "\x1b" not in line and json.loads(line)["path"] == str(path)
 
 
-def test_the_runs_own_folder_by_a_relative_path_has_the_runs_division(run, digits_in_folders, monkeypatch):
-    """Otherwise the images that it was trained on would count as test images."""
+def test_a_relative_path_to_the_folder_of_the_run_gives_the_split_of_the_run(run, digits_in_folders, monkeypatch):
+    """Otherwise images that the network was trained on would count as test images."""
     classifier = load_classifier(run[0])
     stored = as_dict(replace(CONFIG, data=DataConfig(source="folder", dir=digits_in_folders)))
     own = replace(classifier, info=classifier.info | {"config": stored})
@@ -233,7 +233,7 @@ def finetuning(run: Path, photographs: Path, **optimizer) -> Config:
     )
 
 
-def test_fine_tuning_trains_the_classifier_alone_at_a_layer_factor_of_zero(run, photographs, tmp_path):
+def test_fine_tuning_trains_only_the_classifier_at_a_layer_factor_of_zero(run, photographs, tmp_path):
     config = finetuning(run[0], photographs, layer_factor=0.0)
     summary = loop.train(config, tmp_path / "tuned", console=Console(file=io.StringIO()))
     before, tuned = load_classifier(run[0]), load_classifier(tmp_path / "tuned")
@@ -299,12 +299,12 @@ def test_the_help_of_a_command_has_an_example(name):
         (("evaluat", "none.pth"), 2, "evaluate"),
     ],
 )
-def test_a_mistake_is_one_message_and_its_exit_code(arguments, code, message):
+def test_a_mistake_ends_in_one_message_and_the_right_exit_code(arguments, code, message):
     result = command(*arguments)
     assert result.returncode == code and message in result.stderr and "Traceback" not in result.stderr
 
 
-def test_devices_that_do_not_start_are_not_taken_for_a_damaged_checkpoint(run):
+def test_devices_that_do_not_start_are_not_reported_as_a_damaged_checkpoint(run):
     result = command("evaluate", str(run[0]), JAX_PLATFORMS="cuda")
     assert result.returncode == 1 and result.stderr.count("\n") == 1, result.stderr
     assert "JAX_PLATFORMS=cuda" in result.stderr and "checkpoint" not in result.stderr

@@ -36,7 +36,7 @@ def test_a_jax_that_cannot_start_is_a_problem():
     assert finding.state == "problem" and "abacus" in finding.found
 
 
-def test_a_jax_that_does_not_answer_is_given_up():
+def test_a_jax_that_does_not_answer_is_an_error_after_the_timeout():
     assert ask_jax(os.environ, timeout=0.01) == {"error": "no answer within 0.01 s"}
 
 
@@ -183,7 +183,7 @@ def test_the_command_line_keeps_compiled_programs_where_doctor_finds_them(tmp_pa
     assert f"kept in {tmp_path}/resnet_jax/compiled" in result.stdout, result.stderr
 
 
-def test_the_disk_of_a_folder_that_does_not_exist_is_its_parents(tmp_path):
+def test_the_disk_of_a_folder_that_does_not_exist_is_that_of_its_parent(tmp_path):
     assert f"GB free at {tmp_path}/new/runs" in storage.disk("runs", tmp_path / "new" / "runs", "").found
 
 
@@ -200,11 +200,11 @@ def test_prepared_data_sets_are_listed(tmp_path):
     assert storage.prepared(tmp_path / "missing").state == "note"
 
 
-def test_the_decoder_decodes_some_images_a_second():
+def test_the_decoder_decodes_some_images_per_second():
     assert float(storage.decoding(count=4).found.split()[0].replace(",", "")) > 1
 
 
-def test_a_problem_ends_the_command_with_1(tmp_path):
+def test_a_problem_ends_the_command_with_exit_code_1(tmp_path):
     code = "from resnet_jax.commands.doctor import doctor; doctor()"
     environ = os.environ | {"JAX_PLATFORMS": "abacus", "XDG_CACHE_HOME": str(tmp_path)}
     result = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)

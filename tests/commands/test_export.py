@@ -1,4 +1,4 @@
-"""Exported networks give the same logits in other runtimes, or replace no file."""
+"""Exported networks give the same logits in other runtimes; a failed export replaces no file."""
 
 import json
 import subprocess
@@ -83,7 +83,7 @@ def test_stablehlo_gives_the_networks_logits_for_any_number_of_images(stablehlo)
     np.testing.assert_allclose(got, logits(network, images), atol=1e-4)
 
 
-def test_one_stablehlo_file_is_for_cpu_cuda_and_tpu(stablehlo):
+def test_one_stablehlo_file_runs_on_cpu_cuda_and_tpu(stablehlo):
     assert jax.export.deserialize(bytearray(stablehlo[1].read_bytes())).platforms == ("cpu", "cuda", "tpu")
 
 
@@ -130,7 +130,7 @@ def test_onnx_metadata_has_class_names_and_preprocessing(onnx):
     assert metadata["preprocessing"]["normalizes"] and metadata["preprocessing"]["std"] == [0.2, 0.25, 0.3]
 
 
-def test_onnx_of_a_fixed_batch_takes_that_number(folder, tmp_path, onnxruntime):
+def test_onnx_of_a_fixed_batch_takes_that_number_of_images(folder, tmp_path, onnxruntime):
     export(str(folder / "cifar"), format="onnx", out=tmp_path / "fixed.onnx", batch_size=2)
     session = onnxruntime.InferenceSession(tmp_path / "fixed.onnx", providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == [2, 32, 32, 3]

@@ -33,9 +33,7 @@ from resnet_jax.training.program import Shapes, make_program
 
 REPO = Path(__file__).parents[2]
 COMMAND, ENV = [sys.executable, "-m", "resnet_jax", "plan"], os.environ | {"COLUMNS": "100"}
-QUIET = (
-    jax.config.jax_platforms == "cpu"
-)  # else JAX starts, and gives up, the plugins of the machines that are not here
+QUIET = jax.config.jax_platforms == "cpu"  # otherwise JAX tries to start the plugins of machines that are not present
 TPU = pytest.mark.skipif(not (QUIET and find_spec("libtpu")), reason="needs the extra plan, JAX_PLATFORMS=cpu")
 CUDA = pytest.mark.skipif(
     not (QUIET and find_spec("jax_cuda13_plugin")), reason="needs the extra plan, JAX_PLATFORMS=cpu"
@@ -51,7 +49,7 @@ JOB = make_job(Config(data=DataConfig(name="cifar10"), train=TrainConfig(epochs=
         *(("h100", "h100", 1), ("H100:8", "h100", 8), ("a100:2", "a100", 2)),
     ],
 )
-def test_a_target_is_a_chip_and_their_number(text, kind, count):
+def test_a_target_is_a_chip_and_a_number_of_chips(text, kind, count):
     target = parse_target(text)
     assert (target.chip.name, target.count) == (kind, count)
 
@@ -67,7 +65,7 @@ def test_an_unknown_target_is_a_usage_error_with_its_value(text):
 
 @pytest.fixture(scope="module")
 def summed():
-    """A program of eight devices that all-reduces 1000 and 24 floats, gathers 16 each and permutes 5 each."""
+    """Return a program for eight devices that all-reduces 1000 and 24 floats, gathers 16 and permutes 5 per device."""
     mesh = make_mesh(8)
 
     def body(x, y, z, w):
@@ -88,12 +86,12 @@ def test_bytes_between_the_chips_are_those_of_the_operands(summed):
     assert sent_bytes == pytest.approx(4 * (2 * 7 / 8 * 1024 + 7 * 16 + 5))
 
 
-def test_work_is_the_compilers_count(summed):
+def test_work_equals_the_compilers_count(summed):
     costs, work = summed.cost_analysis(), work_of(summed, 0.0, 8)
     assert (work.flops, work.bytes_accessed) == (costs["flops"], costs["bytes accessed"])
 
 
-def test_an_operation_in_two_halves_counts_once():
+def test_an_operation_that_is_divided_into_start_and_done_counts_once():
     text = """
       %x = bf16[8,128]{1,0:T(8,128)(2,1)S(1)} fusion(%p), kind=kLoop
       %start = (bf16[8,128]{1,0}, bf16[32,128]{1,0}) all-gather-start(%x), dimensions={0}
@@ -127,7 +125,7 @@ def test_values_that_stay_in_fast_memory_are_not_traffic():
     assert memory_traffic(text) == 2 * (8192 + 8192)
 
 
-def test_bringing_a_part_into_fast_memory_reads_that_part():
+def test_copying_a_part_into_fast_memory_reads_only_that_part():
     text = entry(
         "  %p = f32[3,128]{1,0:T(1,128)} parameter(0)",
         "  %s = ((f32[3,128]{1,0:T(1,128)}), f32[1,128]{1,0:T(1,128)S(1)}, s32[]{:S(2)}) slice-start(%p)",
@@ -168,12 +166,12 @@ def test_an_out_of_memory_error_has_the_needed_and_the_available_bytes():
     assert tpu_refusal(early) == (round(1.5 * 2**40), round(15.75 * 2**30))
 
 
-def test_another_error_of_the_compiler_stays_an_error():
+def test_another_error_of_the_compiler_is_raised_again():
     with pytest.raises(jax.errors.JaxRuntimeError, match="vmem"):
         tpu_refusal(jax.errors.JaxRuntimeError("Used 32.42M of 16.00M vmem"))
 
 
-def test_each_part_of_a_chip_takes_its_work_over_its_rate():
+def test_each_part_of_a_chip_takes_its_work_divided_by_its_rate():
     work = Work(197e12, 0.0, 819_000_000_000 // 2, 3, 1, 200e9 / 4)
     assert seconds_of(work, V5E) == Seconds(arithmetic=1.0, memory=0.5, network=0.25)
 
@@ -183,14 +181,14 @@ def test_the_slowest_part_bounds_the_step():
     assert (seconds.step, seconds.bound) == (4.0, "memory")
 
 
-def test_the_training_takes_its_full_batches_times_the_step():
+def test_a_training_takes_its_full_batches_times_the_seconds_of_a_step():
     figures = speed(JOB, 500, Seconds(0.1, 0.2, 0.0), Seconds(0.0, 0.0, 0.0), 4, 3.0)
     assert figures["steps"] == 200 and figures["images_per_second_ceiling"] == 2500
     assert figures["training_seconds"] == pytest.approx(40)
     assert figures["chip_hours"] == pytest.approx(4 * 40 / 3600) and figures["cost"] == pytest.approx(3 * 4 * 40 / 3600)
 
 
-def test_shrunk_images_take_their_own_time():
+def test_epochs_with_shrunk_images_have_their_own_seconds_per_step():
     config = replace(JOB.config, augment=AugmentConfig(small_size=16, small_share=0.4))
     epochs, full, small = config.train.epochs, Seconds(0.1, 0.2, 0.0), Seconds(0.05, 0.1, 0.0)
     figures = speed(replace(JOB, config=config), 500, full, small, 1, None)
@@ -209,7 +207,7 @@ def test_shrunk_images_take_their_own_time():
         (2_592_000.0, "30.0 days"),
     ],
 )
-def test_a_training_takes_seconds_minutes_hours_or_days(seconds, words):
+def test_a_duration_is_in_seconds_minutes_hours_or_days(seconds, words):
     assert duration(seconds) == words
 
 
@@ -242,11 +240,11 @@ def test_the_largest_batch_is_where_the_memory_ends(start):
     assert len(set(tried)) <= 5
 
 
-def test_the_largest_batch_is_the_data_set_where_that_fits():
+def test_the_largest_batch_is_the_data_set_if_it_fits():
     assert largest_batch(fake_needs(1000, 10, 20_000, []), 20_000, 8, 8, 1000) == 1000
 
 
-def test_no_batch_fits_where_one_image_a_chip_does_not():
+def test_no_batch_fits_if_one_image_per_chip_does_not():
     assert largest_batch(fake_needs(30_000, 10, 20_000, []), 20_000, 64, 8, 1000) is None
 
 
@@ -292,20 +290,20 @@ def test_a_mistake_is_one_message(arguments, message):
 
 @pytest.fixture
 def unchecked():
-    """Shapes stand for arrays in a state here, which the run-time checks of its fields would refuse."""
+    """Turn off the run-time type checks, because a state holds shapes instead of arrays here."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def test_resident_and_ready_batches_are_trained_on_with_the_same_arithmetic(unchecked):
+def test_resident_data_and_ready_batches_need_the_same_arithmetic(unchecked):
     job = make_job(narrow(), None, None, None, resident=True)
     resident, ready = (lower(replace(job, resident=it), 64, None, 64).cost_analysis()["flops"] for it in (True, False))
     assert resident == pytest.approx(ready, rel=0.02)
 
 
 def by_hand(width: int, batch_size: int, images: int, target: str) -> jax.stages.Compiled:
-    """The training step of CIFAR-10 compiled without `plan`."""
+    """Compile the training step of CIFAR-10 without `plan`."""
     config = Config(
         model=ModelConfig(width=width, dtype="bfloat16"), train=TrainConfig(epochs=2, batch_size=batch_size)
     )
@@ -337,7 +335,7 @@ def narrow(**model) -> Config:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", [pytest.param("v5e:2x2", marks=TPU), pytest.param("h100:8", marks=CUDA)])
-def test_the_figures_are_the_compilers_when_asked_by_hand(target, unchecked):
+def test_the_figures_equal_those_of_a_step_compiled_by_hand(target, unchecked):
     compiler = Compiler(make_job(narrow(), None, None, None, resident=True), parse_target(target))
     memory = by_hand(4, 64, 50_000, target).memory_analysis()
     assert compiler.needs(64).memory_bytes == (
@@ -348,7 +346,7 @@ def test_the_figures_are_the_compilers_when_asked_by_hand(target, unchecked):
     )
     compiled, work = by_hand(4, 64, 64, target), compiler.work(64)
     costs = compiled.cost_analysis()
-    if costs is not None:  # of a TPU's compiler
+    if costs is not None:  # only the compiler for TPUs has them
         assert (work.flops, work.bytes_accessed) == (costs["flops"], costs["bytes accessed"])
     assert work.collectives == compiled.as_text().count(" all-reduce(") + compiled.as_text().count(" all-reduce-start(")
 
@@ -362,7 +360,7 @@ input()
 
 
 @TPU
-def test_two_processes_may_have_the_tpu_compiler_at_once():
+def test_two_processes_can_use_the_tpu_compiler_at_once():
     pipe = subprocess.PIPE
     held = [subprocess.Popen([sys.executable, "-c", HOLDING], stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
     assert [process.stdout.readline() for process in held] == ["4\n", "4\n"]
@@ -372,7 +370,7 @@ def test_two_processes_may_have_the_tpu_compiler_at_once():
 
 @pytest.mark.slow
 @TPU
-def test_a_resident_data_set_lies_on_a_tpu_once_and_hardly_padded(unchecked):
+def test_a_resident_data_set_is_stored_on_a_tpu_once_and_with_little_padding(unchecked):
     def bytes_with(images: int) -> int:
         memory = by_hand(4, 64, images, "v5e:2x2").memory_analysis()
         return memory.argument_size_in_bytes + memory.temp_size_in_bytes
@@ -383,7 +381,7 @@ def test_a_resident_data_set_lies_on_a_tpu_once_and_hardly_padded(unchecked):
 
 @pytest.mark.slow
 @TPU
-def test_traffic_is_the_compilers_count_where_fast_memory_is_left_alone(unchecked):
+def test_traffic_equals_the_compilers_count_if_fast_memory_is_not_used(unchecked):
     compiler = ready_batches("v5e:1x1")
     lowered = lower(compiler.job, 64, compiler.mesh, 64)
     compiled = lowered.compile(compiler_options={"xla_msa_enable": False})

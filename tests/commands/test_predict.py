@@ -89,7 +89,7 @@ def probabilities(line: dict) -> dict[int, float]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
-def test_predictions_are_the_models_in_any_batch_size(folder, lines, by_hand, batch_size):
+def test_predictions_equal_those_of_the_model_at_any_batch_size(folder, lines, by_hand, batch_size):
     _, found = lines(folder / "photos", batch_size=batch_size)
     for line in found:
         if "error" not in line:
@@ -97,7 +97,7 @@ def test_predictions_are_the_models_in_any_batch_size(folder, lines, by_hand, ba
             assert probabilities(line) == pytest.approx(expected, abs=1e-5)
 
 
-def test_predictions_are_the_top_k_in_falling_order_with_their_names(folder, lines):
+def test_predictions_are_the_top_k_in_descending_order_with_their_names(folder, lines):
     _, (line,) = lines(folder / "photos" / "5.png", top_k=3)
     values = list(probabilities(line).values())
     assert len(values) == 3 and values == sorted(values, reverse=True)
@@ -132,7 +132,7 @@ def test_a_missing_file_is_reported_beside_the_found_ones(folder, lines):
     assert code == 1 and found[0]["error"] == "No such file or directory" and found[1]["predictions"]
 
 
-def test_nothing_found_is_an_error(folder):
+def test_finding_no_image_is_an_error(folder):
     with pytest.raises(UserError, match=r"no image found: got .*none\*\.png"):
         predict(str(folder / "net"), (str(folder / "none*.png"),))
 
@@ -211,7 +211,7 @@ def test_explain_dir_keeps_images_of_the_same_name_apart(folder, lines, photos, 
     assert drawn == ["a/1.png.gradcam.png", "b/1.png.gradcam.png"]
 
 
-def test_a_pipe_of_paths_is_classified_by_the_command_and_errors_end_in_code_1(folder):
+def test_paths_from_a_pipe_are_classified_and_errors_give_exit_code_1(folder):
     names = b"photos/5.png\n\nphotos/4.png\r\nphotos/inner\n"
     result = command(folder, "-", "--json", "--top-k", "1", input=names)
     found = [json.loads(line) for line in result.stdout.splitlines()]
@@ -233,7 +233,7 @@ def sixteen_bits(levels: np.ndarray) -> Image.Image:
 
 GRAY = Image.fromarray(RGB).convert("L")
 TURNED = Image.Exif()
-TURNED[0x0112] = 6  # to be shown turned clockwise
+TURNED[0x0112] = 6  # viewers turn it clockwise
 FORMATS = {
     "jpeg": (Image.fromarray(RGB), {"quality": 95}),
     "jpeg, gray": (GRAY, {"quality": 95}),

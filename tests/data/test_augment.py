@@ -39,7 +39,7 @@ def test_shift_moves_down_and_right(by):
     np.testing.assert_array_equal(moved[:, inner, inner], np.asarray(images)[:, source, source])
 
 
-def test_random_flip_mirrors_about_half_and_leaves_the_rest():
+def test_random_flip_mirrors_about_half_of_the_images():
     images = random_images(1000)
     flipped = np.asarray(augment.random_flip(KEY, images))
     same = (flipped == np.asarray(images)).all((1, 2, 3))

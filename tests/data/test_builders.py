@@ -130,7 +130,7 @@ def idx(array: np.ndarray) -> bytes:
 @pytest.mark.parametrize(
     ("name", "builder", "first_class"), [("mnist", MNIST, "0"), ("fashion_mnist", FashionMNIST, "T-shirt/top")]
 )
-def test_the_mnists_keep_the_pixels_and_labels_of_their_archives(tmp_path, monkeypatch, name, builder, first_class):
+def test_both_mnists_keep_the_pixels_and_labels_of_their_archives(tmp_path, monkeypatch, name, builder, first_class):
     images = {"train": np.arange(4 * 784, dtype=np.uint8).reshape(4, 28, 28), "test": np.full((2, 28, 28), 9, np.uint8)}
     archives = {}
     for split, pair in builder.ARCHIVES.items():
@@ -149,7 +149,7 @@ def test_the_mnists_keep_the_pixels_and_labels_of_their_archives(tmp_path, monke
     assert dataset.test.labels.tolist() == [9, 9]
 
 
-# ---- interchangeable with TFDS's own
+# ---- interchangeable with the builders of TFDS
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_an_archive_is_downloaded_once(server, tmp_path):
     assert server.requests.count("/once.tar.gz") == 1
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # pooch leaves the connection to the collector
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # pooch leaves the connection to the garbage collector
 @pytest.mark.parametrize(
     ("name", "expected", "reason"),
     [
@@ -275,7 +275,7 @@ def test_an_archive_is_downloaded_once(server, tmp_path):
         ("missing.tar.gz", sha256(CONTENT), "404"),
     ],
 )
-def test_a_failed_download_says_why_and_leaves_nothing(server, tmp_path, name, expected, reason):
+def test_a_failed_download_names_the_reason_and_leaves_no_file(server, tmp_path, name, expected, reason):
     with pytest.raises(UserError, match=rf"{name} \(.*{reason}"):
         fetch(Archive(f"{server.url}/{name}", (expected,)), tmp_path)
     assert list(tmp_path.iterdir()) == []

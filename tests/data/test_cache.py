@@ -1,4 +1,4 @@
-"""The cache of decoded arrays: what is a hit, and that incomplete files are never used."""
+"""The cache of decoded arrays: what counts as a hit, and that incomplete files are never used."""
 
 import itertools
 import os
@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
 
 
 class Maker:
-    """Make arrays and count the calls."""
+    """A function that makes arrays and counts its calls."""
 
     def __init__(self, values: int = 6):
         self.calls = 0
@@ -55,14 +55,14 @@ def test_made_and_cached_arrays_are_read_only(file):
         assert not arrays["images"].flags.writeable
 
 
-def test_another_image_size_is_another_cache(file):
+def test_another_image_size_uses_another_cache(file):
     make = Maker()
     cached("set", fingerprint(stamps([file])), make)
     cached("set", fingerprint(stamps([file]), 32), make)
     assert make.calls == 2
 
 
-def test_a_file_of_another_size_is_another_cache(file):
+def test_a_file_of_another_size_uses_another_cache(file):
     make = Maker()
     cached("set", fingerprint(stamps([file])), make)
     file.write_bytes(b"12")
@@ -70,7 +70,7 @@ def test_a_file_of_another_size_is_another_cache(file):
     assert make.calls == 2
 
 
-def test_a_file_modified_at_another_time_is_another_cache(file):
+def test_a_file_modified_at_another_time_uses_another_cache(file):
     make = Maker()
     cached("set", fingerprint(stamps([file])), make)
     os.utime(file, ns=(1, 1))
@@ -78,7 +78,7 @@ def test_a_file_modified_at_another_time_is_another_cache(file):
     assert make.calls == 2
 
 
-def test_a_file_at_another_path_is_another_cache(file, tmp_path):
+def test_a_file_at_another_path_uses_another_cache(file, tmp_path):
     make = Maker()
     cached("set", fingerprint(stamps([file])), make)
     cached("set", fingerprint(stamps([file.rename(tmp_path / "moved.bin")])), make)
@@ -128,7 +128,7 @@ cached("set", fingerprint(stamps([Path(sys.argv[1])])), lambda: {"a": np.arange(
 """
 
 
-def test_a_cache_whose_writing_was_killed_is_not_used(file):
+def test_a_cache_that_a_killed_process_was_writing_is_not_used(file):
     killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(file)])
     assert killed.returncode == -signal.SIGKILL
     make = Maker()

@@ -52,5 +52,5 @@ def test_a_feed_has_every_image_once_per_epoch_however_many_steps_are_taken_at_o
     assert sorted(np.concatenate(by_one).ravel().tolist()) == list(range(20))
 
 
-def test_the_order_of_a_feed_does_not_depend_on_the_devices():
+def test_the_order_of_a_feed_does_not_depend_on_the_number_of_devices():
     np.testing.assert_array_equal(make_feed()[0].take(2, 3), make_feed(devices=4)[0].take(2, 3))

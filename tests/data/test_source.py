@@ -79,7 +79,7 @@ def test_a_prepared_set_loads_with_its_pixels_labels_and_class_names(tmp_path):
         np.testing.assert_array_equal(image, pixels(int(label) + 1, 4, 6, 3))
 
 
-def test_loading_again_reads_no_record(tmp_path):
+def test_loading_again_does_not_read_the_records(tmp_path):
     folder = prepare(Shapes, tmp_path)
     first = load(open_tfds("shapes", tmp_path), None)
     (shard,) = folder.glob("*train*")
@@ -129,7 +129,7 @@ def test_a_set_without_labels_is_refused_with_its_features(tmp_path):
 
 def test_an_unknown_name_lists_the_known_and_the_prepared_sets(tmp_path):
     prepare(Shapes, tmp_path)
-    with pytest.raises(UserError, match=r"'shape': known are cifar10, .*mnist; prepared in .* are shapes\."):
+    with pytest.raises(UserError, match=r"'shape'.* cifar10, .*mnist; prepared in .* shapes\."):
         load(open_tfds("shape", tmp_path), None)
 
 
@@ -180,7 +180,7 @@ def test_a_missing_shard_is_an_error_with_the_remedy(tmp_path):
         load(open_tfds("shapes", tmp_path), None)
 
 
-def test_loading_imports_no_tensorflow_and_importing_the_package_no_tfds(tmp_path):
+def test_loading_does_not_import_tensorflow_and_importing_the_package_does_not_import_tfds(tmp_path):
     program = (
         "import sys, pathlib; from resnet_jax.data.source import open_tfds; from resnet_jax.data.memory import load;"
         "assert 'tensorflow_datasets' not in sys.modules;"
@@ -276,7 +276,7 @@ def test_a_folder_may_have_a_test_split_only(tmp_path):
     assert (len(dataset.train.labels), len(dataset.test.labels)) == (0, 4)
 
 
-def test_for_a_network_trained_on_others_all_images_of_class_folders_are_the_test_split(tmp_path):
+def test_without_holding_out_all_images_of_class_folders_are_the_test_split(tmp_path):
     fill(tmp_path, 5)
     source = open_folder(tmp_path, hold_out=False)
     assert (len(source.train), len(source.test)) == (0, 10)
@@ -284,7 +284,7 @@ def test_for_a_network_trained_on_others_all_images_of_class_folders_are_the_tes
 
 @pytest.mark.parametrize("other", ["bird", "Train", "test/0.png"])
 def test_a_folder_that_can_be_read_in_two_ways_is_refused(tmp_path, other):
-    """As splits with a folder beside them, or as classes."""
+    """The folder may hold splits and another folder beside them, or classes."""
     fill(tmp_path / "train", 2)
     if other.endswith(".png"):
         save(tmp_path / other, pixels(0, 4, 6, 3))
@@ -310,7 +310,7 @@ def test_every_suffix_of_a_known_format_is_an_image(tmp_path, suffix):
     assert len(open_folder(tmp_path, hold_out=False).test) == 6
 
 
-def test_what_is_skipped_is_counted_and_named(tmp_path):
+def test_skipped_files_are_counted_and_named(tmp_path):
     fill(tmp_path, 2)
     (tmp_path / "cat" / "1.heic").touch()
     (tmp_path / "cat" / "2.HEIC").touch()
@@ -324,14 +324,14 @@ def test_what_is_skipped_is_counted_and_named(tmp_path):
     for fact in (
         ".heic: 2",
         "not a regular file: 1",
-        "link to nothing: 1",
+        "broken link: 1",
         "leads back to itself: 1",
         ".gradcam.png: 1",
     ):
         assert fact in remark
 
 
-def test_an_image_in_two_classes_by_a_link_is_refused(tmp_path):
+def test_an_image_that_is_in_two_classes_by_a_link_is_refused(tmp_path):
     fill(tmp_path, 3)
     (tmp_path / "dog" / "more").symlink_to(tmp_path / "cat")
     with pytest.raises(UserError, match="are the same file"):
@@ -339,7 +339,7 @@ def test_an_image_in_two_classes_by_a_link_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["move", "remove", "grow"])
-def test_the_contents_tell_an_image_that_moved_to_another_class_vanished_or_changed(tmp_path, change):
+def test_the_contents_change_if_an_image_is_moved_to_another_class_removed_or_changed(tmp_path, change):
     fill(tmp_path / "a", 5)
     before = open_folder(tmp_path / "a").contents
     image = tmp_path / "a" / "cat" / "4.png"
@@ -367,8 +367,8 @@ def test_a_folder_of_class_folders_is_recognized_and_nothing_is_written_into_it(
 
 
 @pytest.mark.parametrize(("inside", "recognized"), [("", True), ("train", True), ("holidays", False)])
-def test_a_folder_that_holds_a_folder_of_photographs_among_others_is_not_one(tmp_path, inside, recognized):
-    """It may be where TFDS keeps its data sets."""
+def test_a_folder_with_a_folder_of_photographs_among_others_is_not_recognized(tmp_path, inside, recognized):
+    """It may be the folder in which TFDS keeps its data sets."""
     fill(tmp_path / inside, 2)
     assert has_class_folders(tmp_path) == recognized
 
@@ -524,7 +524,7 @@ def test_the_image_size_keeps_the_central_square():
 
 def test_the_image_size_resizes_the_shorter_side_to_it():
     ramp = np.broadcast_to(np.arange(0, 240, 10, dtype=np.uint8)[:, None, None], (24, 8, 3)).copy()
-    decoded = decode_rgb(encode_png(ramp), 4)  # 12x4, rows 4 to 7: the means of two rows each in the middle third
+    decoded = decode_rgb(encode_png(ramp), 4)  # resized to 12x4, then rows 4 to 7; each is the mean of two rows
     assert decoded.shape == (4, 4, 3)
     np.testing.assert_allclose(decoded[:, 0, 0], [85, 105, 125, 145], atol=3)
 
@@ -542,14 +542,14 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path, suffix):
     np.testing.assert_array_equal(decode_rgb(tmp_path / f"a{suffix}", None), RGB[..., :1].repeat(3, -1))
 
 
-def test_a_thin_image_is_never_resized_whole():
+def test_a_thin_image_is_never_resized_as_a_whole():
     thin = np.zeros((1, 400_000, 3), np.uint8)  # which would take 60 GB
     thin[:, 199_990:200_010] = 200
     decoded = decode_rgb(encode_png(thin), 224)
     assert decoded.shape == (224, 224, 3) and (decoded == 200).all()
 
 
-def test_only_the_square_computed_is_the_square_of_the_whole(monkeypatch):
+def test_computing_only_the_square_gives_the_square_of_the_whole_image(monkeypatch):
     image = encode_png(pixels(5, 30, 50, 3))
     whole = decode_rgb(image, 12)
     monkeypatch.setattr(images, "THIN", 0)

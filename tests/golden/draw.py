@@ -1,6 +1,6 @@
-"""What the golden runs start from and how a tensor is condensed; shared by the script and the tests, without torch.
+"""Weights and batches for the golden runs, and condensed tensors; shared by the script and the tests, without torch.
 
-NumPy's legacy `RandomState` is used because its stream is frozen for good.
+NumPy's legacy `RandomState` is used because NumPy guarantees that its stream never changes.
 """
 
 import re
@@ -33,12 +33,12 @@ CASES = (Case("resnet18", 64, 4), Case("resnet18", 224, 2), Case("resnet50", 64,
 
 
 def draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:
-    """Draws a network, float32, from the shapes of a torchvision state dict.
+    """Draw a network, float32, from the shapes of a torchvision state dict.
 
     Kernels have the kaiming scale; everything in BatchNorm is drawn too, so that no term is hidden by a 0 or a 1. Two
     choices make gradients comparable in float32. The last scale of each block is small, so that neither the signal nor
     its rounding errors grow with the depth. And BatchNorm's biases are 4 times its scales: a ReLU whose input is within
-    a rounding error of 0 passes the gradient in one framework and blocks it in the other. With inputs centred on 0 a
+    a rounding error of 0 passes the gradient in one framework and blocks it in the other. With inputs centered on 0 a
     ResNet-50 at 64x64 has a handful of those, and gradients are up to 3e-3 apart (1e-5 with a smooth activation in
     both). So, in training, three channels of four are on for nearly every pixel, the fourth off.
     """
@@ -64,25 +64,25 @@ def draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[s
 
 
 def draw_batches(case: Case, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a batch for each step: images `[steps, batch, height, width, 3]`, float32, and labels `[steps, batch]`."""
+    """Draw a batch for each step: images `[steps, batch, height, width, 3]`, float32, and labels `[steps, batch]`."""
     rng = np.random.RandomState(seed)
     images = rng.standard_normal((STEPS, case.batch_size, case.image_size, case.image_size, 3))
     return images.astype(np.float32), rng.randint(0, CLASSES, (STEPS, case.batch_size))
 
 
 def condense(key: str, tensor: np.ndarray) -> np.ndarray:
-    """Returns the largest absolute entry, the norm and `SAMPLES` entries of a tensor, at places drawn from its key."""
+    """Return the largest absolute entry, the norm and `SAMPLES` entries of a tensor, at places drawn from its key."""
     flat = np.asarray(tensor, np.float64).ravel()
     places = np.random.RandomState(zlib.crc32(key.encode())).randint(0, flat.size, SAMPLES)
     return np.concatenate([[np.abs(flat).max(), np.linalg.norm(flat)], flat[places]]).astype(np.float32)
 
 
 def errors(ours: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Returns the largest error of each condensed tensor, relative to the reference's largest entry (the norm's, to the
+    """Return the largest error of each condensed tensor, relative to the reference's largest entry (the norm's, to the
     norm).
 
     The gradient of a bias is measured against that of the weight beside it too: a channel that is always on shifts its
-    consumer by a constant, which the next BatchNorm removes, so that all it has may be rounding.
+    consumer by a constant, which the next BatchNorm removes, so that its gradient may be only rounding errors.
     """
     return {key: _error(ours[key], reference[key], reference.get(_beside(key), reference[key])) for key in reference}
 

@@ -1,10 +1,10 @@
-"""Records what torchvision computes into `tests/golden/*.npz`, so that parity is tested without torch.
+"""Record what torchvision computes in `tests/golden/*.npz`, so that parity is tested without torch.
 
 Run by hand, in the folder `tests`, with the parity extra installed: `python -m golden.record`. A record holds, for one
 network with drawn weights, condensed tensors under `<quantity>/<key>`, in torchvision's layouts (maps are NCHW):
 
-- `eval/logits`, `eval/layer1` to `eval/layer4`: of the first batch, normalised by the running statistics
-- `train/logits`, `train/layer1` to `train/layer4`, `train/loss`: of the first batch, by its own
+- `eval/logits`, `eval/layer1` to `eval/layer4`: of the first batch, normalized by the running statistics
+- `train/logits`, `train/layer1` to `train/layer4`, `train/loss`: of the first batch, normalized by its own statistics
 - `gradient/<parameter>`: of that loss
 - `trained/<tensor>`: parameters and running statistics after the five steps of SGD
 """
@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent
 
 
 def record(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Trains `model` for a step on each of the batches, NHWC, and returns what a record holds, uncondensed."""
+    """Train `model` for a step on each of the batches, NHWC, and returns what a record holds, uncondensed."""
     batches = [(torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(y)) for x, y in zip(images, labels, strict=True)]
     tensors: dict[str, torch.Tensor] = {}
     mode = ""

@@ -1,4 +1,4 @@
-"""Records small files of `torch.save` into `tests/golden/pth/`, so that reading them is tested without torch.
+"""Write small files with `torch.save` into `tests/golden/pth/`, so that reading them is tested without torch.
 
 Run by hand, in the folder `tests`, with torch installed: `python -m golden.record_pth`.
 """
@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "pth"
 
 
 def content() -> dict:
-    """Every layout that a checkpoint has: `tests/test_pth.py` says what it must read as."""
+    """Return every layout that a checkpoint has; `tests/weights/test_pth.py` has the expected values."""
     base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
     state_dict = torch.nn.BatchNorm2d(2).state_dict()
     state_dict |= {

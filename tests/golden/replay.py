@@ -1,4 +1,4 @@
-"""Computes with this package what `record.py` computes with torchvision, under the same keys, in the same layouts."""
+"""Compute with this package what `record.py` computes with torchvision, under the same keys, in the same layouts."""
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from resnet_jax.weights.torchvision import to_torchvision
 
 
 def replay(model: ResNet, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Trains `model`, in place, for a step on each of the batches and returns what a record holds, uncondensed."""
+    """Train `model`, in place, for a step on each of the batches and returns what a record holds, uncondensed."""
     optimizer = optax.chain(
         optax.add_decayed_weights(draw.WEIGHT_DECAY), optax.sgd(draw.LEARNING_RATE, momentum=draw.MOMENTUM)
     )

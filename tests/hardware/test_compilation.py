@@ -25,7 +25,7 @@ def start(major_to_minor: tuple[int, ...] = (0, 1, 2, 3)) -> dict:
     return {"kernel": jax.device_put(kernel, layout), "key": jax.random.key(0)}
 
 
-def test_a_compiled_step_computes_the_same():
+def test_a_compiled_step_computes_the_same_as_its_function():
     images = jnp.ones((2, 6, 6, 4))
     expected = step(step(start(), images)[0], images)[0]["kernel"]
     compiled = CompiledStep(step)
@@ -45,14 +45,14 @@ def test_a_program_that_has_run_accepts_a_state_in_another_layout():
     assert compiled(start((3, 0, 1, 2)), images)[1] == expected
 
 
-def test_each_shape_of_the_other_arguments_has_a_program_of_its_own():
+def test_each_shape_of_the_other_arguments_has_its_own_program():
     compiled, state = CompiledStep(step), start()
     for count in (2, 3, 2):
         state, total = compiled(state, jnp.ones((count, 6, 6, 4)))
         assert np.isfinite(total)
 
 
-def test_the_compiler_returns_the_state_as_it_takes_it():
+def test_the_state_is_returned_in_the_layout_in_which_it_is_passed():
     program = CompiledStep(step).program(start(), jnp.ones((2, 6, 6, 4)))
     assert [each.layout for each in program.input_formats[0][0]] == [each.layout for each in program.output_formats[0]]
 

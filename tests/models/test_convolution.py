@@ -18,7 +18,7 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def convolved(images: np.ndarray, kernel: np.ndarray, stride: int, groups: int) -> np.ndarray:
-    """Sums products over windows that start `size // 2` pixels before the image, for each group of channels alone."""
+    """Convolve by the definition: sums over windows that start `size // 2` pixels before the image, for each group."""
     size = kernel.shape[0]
     padded = np.pad(images, ((0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))[:, ::stride, ::stride]
@@ -46,7 +46,7 @@ def plain_convolution(images: jax.Array, kernel: jax.Array, stride: int, groups:
 @pytest.mark.parametrize(
     "kernel_size, stride, groups", [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 2, 2), (7, 2, 1)]
 )
-def test_a_convolution_is_padded_alike_on_every_side(image_size, kernel_size, stride, groups):
+def test_a_convolution_is_padded_equally_on_every_side(image_size, kernel_size, stride, groups):
     conv = Conv(4, 6, kernel_size, stride=stride, groups=groups, rngs=nnx.Rngs(0))
     images = draw(2, image_size, image_size, 4)
     expected = convolved(images, np.asarray(conv.kernel[...]), stride, groups)
@@ -67,7 +67,7 @@ def test_a_convolution_in_bfloat16_keeps_its_kernel_in_float32():
 
 @pytest.mark.parametrize("kernel_size, stride, groups", [(1, 2, 1), (3, 2, 1), (3, 2, 2), (7, 2, 1), (3, 3, 1)])
 @pytest.mark.parametrize("image_size", [4, 8, 9])
-def test_the_cpu_has_the_gradients_of_the_convolution(image_size, kernel_size, stride, groups):
+def test_the_convolution_for_cpus_has_the_values_and_gradients_of_xlas(image_size, kernel_size, stride, groups):
     """In float64, against XLA's own convolution."""
     with jax.enable_x64(True):
         images = jnp.asarray(draw(2, image_size, image_size + 1, 4), jnp.float64)
@@ -79,7 +79,7 @@ def test_the_cpu_has_the_gradients_of_the_convolution(image_size, kernel_size, s
             np.testing.assert_allclose(our, their, rtol=1e-12, atol=1e-12)
 
 
-def test_a_strided_convolution_on_the_cpu_has_forward_mode():
+def test_a_strided_convolution_on_a_cpu_supports_forward_mode_differentiation():
     images, kernel = jnp.asarray(draw(2, 8, 8, 4)), jnp.asarray(draw(3, 3, 4, 6, seed=1))
     dots = jnp.asarray(draw(*images.shape, seed=2)), jnp.asarray(draw(*kernel.shape, seed=3))
     ours, theirs = (
@@ -90,13 +90,13 @@ def test_a_strided_convolution_on_the_cpu_has_forward_mode():
 
 
 def test_kernels_are_those_of_the_kaiming_normal_initializer_up_to_rounding():
-    """JAX 0.12 multiplies the deviation by erf_inv's factor first, which JAX 0.10 does last, and rounds differently."""
+    """JAX 0.12 multiplies the deviation by erf_inv's factor first and JAX 0.10 last, so that they round differently."""
     kernel = Conv(16, 32, 3, groups=4, rngs=nnx.Rngs(7)).kernel[...]
     key = nnx.Rngs(7).params()
     expected = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")(key, (3, 3, 4, 32))
     np.testing.assert_array_max_ulp(kernel, expected, maxulp=2)
 
 
-def test_kernels_are_float32_where_jax_computes_in_float64():
+def test_kernels_are_float32_even_if_jax_computes_in_float64():
     with jax.enable_x64(True):
         assert Conv(2, 3, 3, rngs=nnx.Rngs(0)).kernel.dtype == jnp.float32

@@ -1,4 +1,4 @@
-"""What every network of the registry offers: modes, arguments, its classifier and depths."""
+"""The interface of every network in the registry: modes, arguments, classifier and depths."""
 
 import inspect
 import json
@@ -30,7 +30,7 @@ def tiny() -> ResNet:
     return ResNet4(5, stem="cifar", width=2)
 
 
-@nnx.jit(static_argnames="train")  # the mode that `train()` and `eval()` set is part of what is compiled
+@nnx.jit(static_argnames="train")  # the mode that `train()` and `eval()` set is part of the compiled program
 def call(model: ResNet, images: jax.Array, train: bool | None = None) -> jax.Array:
     return model(images, train=train)
 
@@ -80,7 +80,7 @@ def test_train_false_overrides_training_mode():
     assert not moves_statistics(model, train=False)
 
 
-def test_a_view_has_a_mode_of_its_own():
+def test_a_view_has_its_own_mode():
     model = tiny()
     view = nnx.view(model, use_running_average=False)
     assert moves_statistics(view)
@@ -138,7 +138,7 @@ for argument, value, _ in json.loads(sys.argv[1]):
 
 @pytest.fixture(scope="module")
 def complaints() -> list[list[str]]:
-    """Kind and message of the error of each wrong argument, from a process without the type checks of the tests."""
+    """Return type and message of the error of each wrong argument, from a process without the tests' type checks."""
     command = [sys.executable, "-c", COMPLAIN, json.dumps(WRONG)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in result.stdout.splitlines()]

@@ -20,14 +20,14 @@ def test_training_normalizes_by_the_biased_variance_of_the_batch():
     np.testing.assert_allclose(norm(jnp.asarray(images), train=True), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_running_variance_averages_the_unbiased_one():
+def test_the_running_variance_averages_the_unbiased_variance():
     images = draw(2, 1, 2, 3)
     norm = BatchNorm(3)
     norm(jnp.asarray(images), train=True)
     np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * images.var((0, 1, 2), ddof=1), rtol=1e-5)
 
 
-def test_the_running_mean_keeps_the_share_momentum_of_the_old_one():
+def test_momentum_is_the_share_of_the_old_running_mean_that_is_kept():
     images = draw(2, 3, 3, 2) + 5
     norm = BatchNorm(2, momentum=0.75)
     norm.mean[...] = jnp.array([1.0, 2.0])
@@ -43,13 +43,13 @@ def test_evaluation_normalizes_by_the_running_statistics():
     np.testing.assert_allclose(norm(jnp.asarray(images), train=False), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_evaluation_leaves_the_running_statistics_alone():
+def test_evaluation_does_not_change_the_running_statistics():
     norm = BatchNorm(2)
     norm(jnp.asarray(draw(2, 3, 3, 2)), train=False)
     assert (norm.mean[...] == 0).all() and (norm.var[...] == 1).all()
 
 
-def test_ghost_normalization_treats_each_group_alone():
+def test_ghost_normalization_normalizes_each_group_separately():
     images = jnp.asarray(draw(6, 3, 3, 4))
     ghost = BatchNorm(4, group_size=2)(images, train=True)
     alone = [BatchNorm(4)(images[start : start + 2], train=True) for start in (0, 2, 4)]
@@ -73,17 +73,18 @@ def test_statistics_of_bfloat16_images_are_computed_in_float32():
     norm = BatchNorm(1, momentum=0.0, dtype=jnp.bfloat16)
     assert norm(images, train=True).dtype == jnp.bfloat16
     assert norm.var.dtype == jnp.float32
-    np.testing.assert_allclose(norm.var[...], np.asarray(images, np.float64).var(ddof=1), rtol=1e-2)  # bfloat16: 1e-1
+    expected = np.asarray(images, np.float64).var(ddof=1)
+    np.testing.assert_allclose(norm.var[...], expected, rtol=1e-2)  # the error would be 1e-1 in bfloat16
 
 
-def test_normalization_passes_no_gradient_along_the_mean_and_the_slope_of_a_channel():
+def test_the_gradient_of_a_channel_is_orthogonal_to_a_constant_and_to_the_images():
     images, weights = jnp.asarray(draw(4, 3, 3, 2)), jnp.asarray(draw(4, 3, 3, 2, seed=1))
     gradient = jax.grad(lambda images: (BatchNorm(2)(images, train=True) * weights).sum())(images)
     np.testing.assert_allclose(gradient.sum((0, 1, 2)), 0, atol=1e-5)
-    np.testing.assert_allclose((gradient * images).sum((0, 1, 2)), 0, atol=1e-3)  # not quite: epsilon
+    np.testing.assert_allclose((gradient * images).sum((0, 1, 2)), 0, atol=1e-3)  # not exactly 0, because of epsilon
 
 
-def test_the_gradients_are_those_of_statistics_in_two_passes_in_float64():
+def test_the_gradients_equal_those_of_two_pass_statistics_in_float64():
     def reference(groups, scale, bias):
         mean = groups.mean((1, 2, 3), keepdims=True)
         var = jnp.square(groups - mean).mean((1, 2, 3), keepdims=True)
@@ -107,7 +108,7 @@ def test_the_gradients_are_those_of_statistics_in_two_passes_in_float64():
             np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_the_variance_of_values_far_from_zero_is_exact_once_the_running_mean_is_near():
+def test_the_variance_of_values_far_from_zero_is_exact_if_the_running_mean_is_near_them():
     images = draw(64, 4, 4, 1) + 3000
     norm = BatchNorm(1, momentum=0.0)
     norm.mean[...] = jnp.array([2998.0])
@@ -115,7 +116,7 @@ def test_the_variance_of_values_far_from_zero_is_exact_once_the_running_mean_is_
     np.testing.assert_allclose(norm.var[...], images.astype(np.float64).var(ddof=1), rtol=1e-5)
 
 
-def test_training_on_a_single_value_per_channel_says_what_to_do():
+def test_training_on_a_single_value_per_channel_names_the_remedy():
     with pytest.raises(ValueError, match=r"got one value per channel.*\(1, 1, 1, 2\).*use a larger batch"):
         BatchNorm(2)(jnp.zeros((1, 1, 1, 2)), train=True)
 

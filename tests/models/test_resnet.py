@@ -13,7 +13,7 @@ from resnet_jax import BottleneckBlock, Conv, ResNet, ResNet18, ResNet50, ResNet
 
 
 class ResNet10(ResNet):
-    """A block a stage, to compile fast."""
+    """One block per stage, to compile fast."""
 
     stage_sizes = (1, 1, 1, 1)
 
@@ -26,7 +26,7 @@ def draw(*shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
 
 
-@nnx.jit(static_argnames="train")  # one compilation; operation by operation it takes several times as long
+@nnx.jit(static_argnames="train")  # compiled once; without jit it takes several times as long
 def forward(model: ResNet, images: jax.Array, *, train: bool = False) -> jax.Array:
     return model(images, train=train)
 
@@ -74,7 +74,7 @@ def test_features_of_a_bottleneck_network_have_four_times_the_channels():
     assert [maps.shape[-1] for maps in features.stages] == [16, 32, 64, 128]
 
 
-def test_logits_are_the_classifier_of_the_pooled_features():
+def test_logits_are_the_classifier_applied_to_the_pooled_features():
     model, images = tiny(), draw(2, 16, 16, 3)
     expected = model.fc(nnx.jit(ResNet.features)(model, images).pooled)
     np.testing.assert_allclose(forward(model, images), expected, rtol=1e-5, atol=1e-6)
@@ -82,7 +82,7 @@ def test_logits_are_the_classifier_of_the_pooled_features():
 
 @pytest.mark.parametrize("block", [ResNetBlock, BottleneckBlock])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_zero_init_starts_a_block_as_its_shortcut(block, stride):
+def test_a_block_with_zero_init_starts_as_its_shortcut(block, stride):
     channels = 4 * block.expansion
     module = block(channels, 4, stride=stride, zero_init=True, rngs=nnx.Rngs(0))
     images = draw(2, 6, 6, channels)
@@ -94,7 +94,7 @@ def test_zero_init_starts_a_block_as_its_shortcut(block, stride):
 
 
 def pulled_back(block, recompute):
-    """A block's gradient with respect to its parameters, what it keeps for it, and its new running statistics."""
+    """Return a block's gradient by its parameters, the arrays kept for it, and its new running statistics."""
     module = block(8, 8 // block.expansion, recompute=recompute, rngs=nnx.Rngs(0))
     graphdef, params, rest = nnx.split(module, nnx.Param, ...)
     images = draw(4, 6, 6, 8)
@@ -108,19 +108,19 @@ def pulled_back(block, recompute):
 
 
 @pytest.mark.parametrize("block", [ResNetBlock, BottleneckBlock])
-def test_computing_maps_again_changes_no_gradient_and_no_statistic(block):
+def test_recomputing_maps_changes_neither_gradients_nor_statistics(block):
     (grads, _, statistics), (expected, _, expected_statistics) = pulled_back(block, True), pulled_back(block, False)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), grads, expected)
     jax.tree.map(np.testing.assert_array_equal, statistics, expected_statistics)
 
 
 @pytest.mark.parametrize("block", [ResNetBlock, BottleneckBlock])
-def test_computing_maps_again_keeps_no_map_after_a_relu(block):
+def test_recomputing_maps_keeps_no_map_after_a_relu(block):
     def kept(recompute):
         return sum(leaf.ndim == 4 and leaf.shape[:3] == (4, 6, 6) for leaf in pulled_back(block, recompute)[1])
 
     convolutions = 2 if block is ResNetBlock else 3
-    assert kept(True) <= 1 + convolutions + 1 < kept(False)  # the block's input and the last ReLU's side beside them
+    assert kept(True) <= 1 + convolutions + 1 < kept(False)  # and the block's input, and the mask of the last ReLU
 
 
 def test_evaluation_changes_no_running_statistic():
@@ -178,7 +178,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def test_a_plain_nnx_jit_loop_trains_it():
+def test_a_plain_nnx_jit_loop_trains_the_network():
     model = tiny()
     optimizer = nnx.Optimizer(model, optax.sgd(0.05, momentum=0.9), wrt=nnx.Param)
     images, labels = draw(8, 16, 16, 3), jnp.arange(8) % 5
@@ -212,7 +212,7 @@ def test_a_pure_step_with_split_and_merge_updates_the_running_statistics():
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_it_runs_as_a_linen_module_with_mutable_statistics():
+def test_the_network_runs_as_a_linen_module_with_mutable_statistics():
     module = nnx.bridge.to_linen(ResNet10, num_classes=5, width=4, stem="cifar")
     images = draw(2, 16, 16, 3)
     variables = jax.jit(module.init)(jax.random.key(0), images)

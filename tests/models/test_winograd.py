@@ -17,14 +17,14 @@ def plain(images: jax.Array, kernel: jax.Array) -> jax.Array:
 def draw(
     height: int, width: int, channels: tuple[int, int], dtype: type = np.float64, batch: int = 3
 ) -> tuple[jax.Array, ...]:
-    """Images, kernel and a gradient of the outputs."""
+    """Draw images, a kernel and a gradient of the outputs."""
     random, (before, after) = np.random.default_rng(0), channels
     shapes = (batch, height, width, before), (3, 3, before, after), (batch, height, width, after)
     return tuple(jnp.asarray(random.normal(size=shape), dtype) for shape in shapes)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 4), (5, 7), (14, 3), (1, 9)])
-def test_it_is_the_convolution_with_its_gradients(size):
+def test_winograd_equals_the_convolution_and_its_gradients(size):
     with jax.enable_x64(True):
         images, kernel, outputs_grad = draw(*size, (5, 6))
         ours, theirs = jax.vjp(winograd, images, kernel), jax.vjp(plain, images, kernel)
@@ -32,14 +32,14 @@ def test_it_is_the_convolution_with_its_gradients(size):
             np.testing.assert_allclose(our, their, rtol=1e-11, atol=1e-11)
 
 
-def test_it_has_forward_mode():
+def test_winograd_supports_forward_mode_differentiation():
     with jax.enable_x64(True):
         images, kernel, _ = draw(6, 6, (5, 6))
         ours, theirs = (jax.jvp(f, (images, kernel), (images * 2, kernel + 1))[1] for f in (winograd, plain))
         np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
-def test_float32_rounds_to_within_two_hundred_thousandths_of_the_outputs():
+def test_float32_errors_are_below_2e_5_of_the_standard_deviation_of_the_outputs():
     with jax.enable_x64(True):
         images, kernel, _ = draw(16, 16, (256, 32))
         exact = plain(images, kernel)
@@ -48,14 +48,14 @@ def test_float32_rounds_to_within_two_hundred_thousandths_of_the_outputs():
         assert jnp.abs(rounded - exact).max() < 2e-5 * exact.std()
 
 
-def test_it_counts_less_than_half_the_operations():
+def test_winograd_takes_less_than_half_the_operations():
     images, kernel, _ = draw(16, 16, (256, 256), np.float32)
     ours, theirs = (jax.jit(f).lower(images, kernel).compile().cost_analysis()["flops"] for f in (winograd, plain))
     assert ours < theirs / 2
 
 
 @pytest.mark.parametrize(
-    "batch, channels, dtype, plainly",
+    "batch, channels, dtype, is_plain",
     [
         (32, 64, jnp.float32, False),
         (31, 64, jnp.float32, True),
@@ -63,13 +63,13 @@ def test_it_counts_less_than_half_the_operations():
         (32, 64, jnp.bfloat16, True),
     ],
 )
-def test_the_cpu_takes_it_where_it_is_faster(batch, channels, dtype, plainly):
+def test_a_cpu_uses_winograd_only_where_it_is_faster(batch, channels, dtype, is_plain):
     images, kernel, _ = draw(8, 8, (channels, channels), dtype, batch=batch)
     ours, theirs = convolve_on_cpu(images, kernel, stride=1, groups=1), plain(images, kernel)
-    assert bool((ours == theirs).all()) == plainly
+    assert bool((ours == theirs).all()) == is_plain
 
 
-def test_a_batch_of_any_number_is_convolved_plainly():
+def test_a_batch_of_symbolic_size_uses_the_plain_convolution():
     images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, 8, 8, 64"), jnp.float32)
     kernel = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
     exported = jax.export.export(jax.jit(lambda x, k: convolve_on_cpu(x, k, stride=1, groups=1)))(images, kernel)

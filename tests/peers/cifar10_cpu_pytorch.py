@@ -1,4 +1,4 @@
-"""The recipe of configs/cifar10_cpu.py written in PyTorch, to hold ours against.
+"""The recipe of configs/cifar10_cpu.py written in PyTorch, to compare ours with.
 
     python tests/peers/cifar10_cpu_pytorch.py --seed 0 [--data-dir DIR] [--epochs N]
 
@@ -45,7 +45,7 @@ class CifarResNet18(ResNet):
 
 
 def augmented(images: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
-    """Mirrors where `flips`, then shifts each image by up to PADDING pixels, edges reflected."""
+    """Mirror where `flips`, then shift each image by up to PADDING pixels, edges reflected."""
     size, count = images.shape[-1], len(images)
     images = torch.where(flips[:, None, None, None], images.flip(-1), images)
     padded = functional.pad(images, (PADDING,) * 4, mode="reflect")
@@ -54,13 +54,13 @@ def augmented(images: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
 
 
 def schedule(step: int, total: int) -> float:
-    """The learning rate as a share of its peak."""
+    """Compute the learning rate as a share of its peak."""
     warmup = round(0.2 * total)
     return 0.2 + 0.8 * step / warmup if step < warmup else (total - step) / (total - warmup)
 
 
 def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
-    """Newton-Schulz iterations of Muon: the singular vectors stay, the singular values come near 1."""
+    """Apply Muon's Newton-Schulz iterations: singular vectors do not change, singular values come near 1."""
     matrix = matrix / (matrix.norm() + 1e-8)
     for _ in range(NEWTON_SCHULZ_STEPS):
         square = matrix @ matrix.T

@@ -1,4 +1,4 @@
-"""What `resnet-jax predict` does, as a plain torchvision loop, to hold its speed against.
+"""What `resnet-jax predict` does, as a plain torchvision loop, to compare its speed with.
 
     python tests/peers/predict_pytorch.py FOLDER [--weights FILE.pth] [--count N] [--batch-size N]
 

@@ -57,7 +57,7 @@ def test_the_best_is_still_known_after_a_restart(tmp_path):
     assert saved(tmp_path, 3, 4, keep=1, scores={3: 0.6, 4: 0.6}).steps == [1, 4]
 
 
-def test_everything_comes_back_bit_for_bit(tmp_path):
+def test_everything_is_restored_bit_for_bit(tmp_path):
     checkpoints = saved(tmp_path, 7)
     result = checkpoints.restore(state(0), on(1), pytest.fail)
     assert result is not None and result.step == 7 and result.info == {"seconds": 7.0, "score": None}
@@ -82,7 +82,7 @@ def test_an_empty_folder_restores_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "delete"])
-def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(tmp_path, damage):
+def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_is_used(tmp_path, damage):
     saved(tmp_path, 1, 2).close()
     for file in (tmp_path / "2" / "state").rglob("*"):
         if file.is_file() and file.stat().st_size > 0:
@@ -99,7 +99,7 @@ def test_a_truncated_file_never_gives_wrong_values(tmp_path):
         copy = tmp_path / str(number)
         subprocess.run(["cp", "-r", tmp_path / "good", copy], check=True)
         os.truncate(copy / file.relative_to(tmp_path / "good"), file.stat().st_size // 2)
-        assert restored_step(copy, []) in (1, 2)  # it compares the values
+        assert restored_step(copy, []) in (1, 2)  # restored_step also compares the values
 
 
 def test_if_no_checkpoint_can_be_read_the_error_says_so(tmp_path):
@@ -118,7 +118,7 @@ def test_if_no_checkpoint_can_be_read_the_error_says_so(tmp_path):
         (lambda tree: {key: leaf for key, leaf in tree.items() if key != "key"}, "key"),
     ],
 )
-def test_another_structure_is_refused_by_name_and_the_checkpoint_stays(tmp_path, change, name):
+def test_another_structure_is_refused_by_name_and_the_checkpoint_is_kept(tmp_path, change, name):
     checkpoints = saved(tmp_path, 1)
     with pytest.raises(UserError, match=f"checkpoint 1 .*{name}"):
         checkpoints.restore(change(state(0)), on(1), pytest.fail)
@@ -126,7 +126,7 @@ def test_another_structure_is_refused_by_name_and_the_checkpoint_stays(tmp_path,
 
 
 def test_every_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
-    """A bit of each file, at random."""
+    """Flip one random bit in each file."""
     checkpoints = saved(tmp_path / "run", 1)
     checkpoints.close()
     folder, draw = tmp_path / "run" / "1", random.Random(0)
@@ -143,7 +143,7 @@ def test_every_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
     check_manifest(folder)
 
 
-def test_a_flipped_bit_among_the_arrays_makes_the_checkpoint_before_be_used(tmp_path):
+def test_a_flipped_bit_in_an_array_is_reported_and_the_previous_checkpoint_is_used(tmp_path):
     saved(tmp_path, 1, 2).close()
     array = max((tmp_path / "2" / "state").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
     content = bytearray(array.read_bytes())
@@ -154,7 +154,7 @@ def test_a_flipped_bit_among_the_arrays_makes_the_checkpoint_before_be_used(tmp_
     assert "checksums" in reports[0]
 
 
-def test_a_checkpoint_without_checksums_is_of_an_older_version_and_is_read(tmp_path):
+def test_a_checkpoint_of_an_older_version_without_checksums_is_read(tmp_path):
     saved(tmp_path, 1).close()
     (tmp_path / "1" / "checksums.json").unlink()
     assert restored_step(tmp_path, []) == 1
@@ -164,7 +164,7 @@ IMAGES = {"class_names": ["cat", "dog"], "image_shape": [8, 8, 3], "train_images
 
 
 @pytest.mark.parametrize("change", [{"class_names": ["cat", "cow"]}, {"train_images": 91}, {"mean": [0.4, 0.5, 0.5]}])
-def test_other_images_are_refused_by_what_differs(tmp_path, change):
+def test_other_images_are_refused_with_what_differs(tmp_path, change):
     checkpoints = Checkpoints(tmp_path, keep=1, best=False)
     checkpoints.save(1, state(1), IMAGES)
     checkpoints.wait()
@@ -174,7 +174,7 @@ def test_other_images_are_refused_by_what_differs(tmp_path, change):
     assert checkpoints.steps == [1]
 
 
-def test_metadata_that_an_older_version_did_not_store_are_not_compared(tmp_path):
+def test_metadata_that_an_older_version_did_not_store_is_not_compared(tmp_path):
     checkpoints = saved(tmp_path, 1)
     assert checkpoints.restore(state(0), on(1), pytest.fail, IMAGES) is not None
 

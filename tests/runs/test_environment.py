@@ -33,7 +33,7 @@ def test_without_git_the_commit_is_unknown(monkeypatch):
     assert environment()["git_commit"] is None
 
 
-def test_every_start_is_recorded_after_that_of_a_version_that_kept_only_the_last(tmp_path):
+def test_every_start_is_added_to_the_single_one_that_an_older_version_stored(tmp_path):
     path = tmp_path / "environment.json"
     path.write_text(json.dumps({"command": ["train.py"]}))
     record_start(tmp_path)

@@ -24,7 +24,7 @@ def test_a_run_folder_is_locked_while_it_is_open(tmp_path):
         pass
 
 
-def test_a_run_with_another_configuration_is_refused_by_what_differs(tmp_path):
+def test_a_run_with_another_configuration_is_refused_with_what_differs(tmp_path):
     with open_workdir(tmp_path, Config()):
         pass
     with (
@@ -34,7 +34,7 @@ def test_a_run_with_another_configuration_is_refused_by_what_differs(tmp_path):
         pytest.fail("the folder was opened")
 
 
-def test_a_run_of_a_version_without_one_of_the_fields_is_resumed(tmp_path):
+def test_a_run_of_an_older_version_that_lacks_a_field_is_resumed(tmp_path):
     with open_workdir(tmp_path, Config()):
         pass
     config = json.loads((tmp_path / "config.json").read_text())
@@ -44,7 +44,7 @@ def test_a_run_of_a_version_without_one_of_the_fields_is_resumed(tmp_path):
         pass
 
 
-def test_a_run_of_a_version_with_another_field_is_refused_by_its_name(tmp_path):
+def test_a_run_of_a_version_with_an_unknown_field_is_refused_with_its_name(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"train": {"momentum_decay": 0.5}}))
     with pytest.raises(UsageError, match=r"train\.momentum_decay"), open_workdir(tmp_path, Config()):
         pytest.fail("the folder was opened")

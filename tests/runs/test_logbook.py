@@ -1,4 +1,4 @@
-"""What the logbook writes, and what is read back."""
+"""What the logbook writes and what is read back."""
 
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ def steps_in(workdir: Path) -> list[int]:
     return [line["step"] for line in read_metrics(workdir)]
 
 
-def test_lines_come_back_as_they_were_written(tmp_path):
+def test_lines_are_read_as_they_were_written(tmp_path):
     write_steps(tmp_path, 3)
     assert read_metrics(tmp_path) == [{"step": 3, "epoch": 2, "split": "train", "loss": 1 / 3, "accuracy": 0.5}]
 

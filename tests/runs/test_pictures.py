@@ -46,4 +46,4 @@ def test_a_single_outlier_does_not_flatten_the_curves(tmp_path):
         np.asarray(Image.open(tmp_path / name).convert("L")) < 128 for name in ("plain.png", "outlier.png")
     )
     half = slice(0, plain.shape[1] // 2)
-    assert np.mean(outlier[:, half]) > 0.7 * np.mean(plain[:, half])  # as much ink: the curve still has its shape
+    assert np.mean(outlier[:, half]) > 0.7 * np.mean(plain[:, half])  # dark pixels: the curve keeps its shape

@@ -19,7 +19,7 @@ def test_the_confusion_table_has_a_row_for_each_true_class(tmp_path):
 
 
 @pytest.mark.parametrize(("names", "first"), [(("a.png", "b.png", "c.png"), "c.png"), ((), "#2")])
-def test_the_mistakes_come_with_the_most_confident_first(tmp_path, names, first):
+def test_the_most_confident_mistakes_come_first(tmp_path, names, first):
     logits = np.array([[0, 1], [1, 0], [0, 5]], np.float32)
     write_mistakes(tmp_path / "m.csv", np.array([0, 0, 0]), logits, ("cat", "dog"), names)
     header, *rows = read(tmp_path / "m.csv")
@@ -28,5 +28,5 @@ def test_the_mistakes_come_with_the_most_confident_first(tmp_path, names, first)
 
 
 @pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@a"])
-def test_a_name_is_never_a_formula(name):
+def test_a_name_is_never_read_as_a_formula(name):
     assert cell(name) == f"'{name}"

@@ -13,7 +13,7 @@ from resnet_jax.training.step import Batch, make_train_step
 
 
 class Perceptron(nnx.Module):
-    """A linear classifier of half the pixels."""
+    """A linear classifier with dropout of half the pixels."""
 
     head: ClassVar[str] = "fc"
 
@@ -33,7 +33,7 @@ class Perceptron(nnx.Module):
 
 
 BATCH = Batch(jax.random.normal(jax.random.key(1), (8, 4, 4, 3)), jax.nn.one_hot(jnp.arange(8) % 5, 5))
-OPTIMIZER = optax.sgd(0.0)  # the weights stay, so that only the dropped pixels change the loss
+OPTIMIZER = optax.sgd(0.0)  # the weights do not change, so that only the dropped pixels change the loss
 STEP = jax.jit(make_train_step(nnx.graphdef(Perceptron()), OPTIMIZER))
 
 

@@ -1,4 +1,4 @@
-"""How the loop divides a run into calls. The steps only count here; `test_train.py` trains."""
+"""How the loop divides a run into calls. The steps here only count; `test_train.py` has runs that train."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def count(state: TrainState, metrics: TrainMetrics, data: object, taken: jax.Arr
 
 @pytest.fixture(scope="module")
 def start() -> tuple[Run, TrainState]:
-    """A run of 4 epochs of 7 steps, 3 in a call, the first two epochs with shrunk images."""
+    """Return a run of 4 epochs of 7 steps, with 3 steps per call and shrunk images in the first two epochs."""
     config = Config(
         model=ModelConfig(width=1),
         data=DataConfig(name="digits"),
@@ -70,4 +70,4 @@ def test_first_marks_the_first_call_of_each_kind(start):
         (0, 1),
         (2, 3),
         (2, 1),
-    ]  # two numbers of steps, with shrunk images and then with whole ones
+    ]  # calls of 3 steps and of 1 step, first with shrunk images, then with full-size ones

@@ -68,13 +68,13 @@ def test_class_accuracy_is_undefined_for_a_class_without_images():
     np.testing.assert_array_equal(metrics.class_accuracy, [1.0, 0.5, np.nan])
 
 
-def test_calibration_error_of_a_sure_and_always_wrong_network_is_1():
+def test_calibration_error_of_a_confident_network_that_is_always_wrong_is_1():
     logits = 100 * jax.nn.one_hot(jnp.zeros(8, int), 4)
     metrics = EvalMetrics.total([of_batch(logits, jnp.ones(8, int), jnp.ones(8, bool))])
     assert metrics.calibration_error == pytest.approx(1.0)
 
 
-def test_calibration_error_of_a_network_right_as_often_as_it_says_is_0():
+def test_calibration_error_of_a_network_whose_confidence_equals_its_accuracy_is_0():
     logits = jnp.log(jnp.tile(jnp.array([[0.75, 0.25]]), (4, 1)))
     metrics = EvalMetrics.total([of_batch(logits, jnp.array([0, 0, 0, 1]), jnp.ones(4, bool))])
     assert metrics.calibration_error == pytest.approx(0.0, abs=1e-6)

@@ -21,7 +21,7 @@ def test_cosine_is_at_half_its_peak_halfway_after_the_warmup():
     np.testing.assert_allclose([schedule(step) for step in (0, 5, 10, 60, 110)], [0, 0.05, 0.1, 0.05, 0], atol=1e-8)
 
 
-def test_two_steps_are_pytorchs_nesterov_with_decay_in_the_gradient():
+def test_two_steps_equal_pytorchs_nesterov_momentum_with_decay_in_the_gradient():
     optimizer = make_optimizer(optax.constant_schedule(0.1), momentum=0.9, weight_decay=0.01)
     params = {"kernel": jnp.array([[2.0]]), "bias": jnp.array([2.0])}
     state, buffer, expected = optimizer.init(params), np.zeros(2), np.array([2.0, 2.0])
@@ -36,7 +36,7 @@ def test_two_steps_are_pytorchs_nesterov_with_decay_in_the_gradient():
     np.testing.assert_allclose([params["kernel"][0, 0], params["bias"][0]], expected, rtol=1e-6)
 
 
-def test_muon_keeps_a_kernels_singular_vectors_and_brings_its_values_near_one():
+def test_muon_keeps_the_singular_vectors_of_a_gradient_and_brings_its_singular_values_near_one():
     rng = np.random.default_rng(0)
     kernel, grad = (jnp.asarray(rng.standard_normal((3, 3, 8, 16)), jnp.float32) for _ in range(2))
     optimizer = make_muon(optax.constant_schedule(0.1), momentum=0.9, weight_decay=0.5)
@@ -49,7 +49,7 @@ def test_muon_keeps_a_kernels_singular_vectors_and_brings_its_values_near_one():
     np.testing.assert_allclose(updates["kernel"].reshape(-1, 16), expected, atol=1e-5)
 
 
-def test_muon_moves_convolutions_and_leaves_all_else_to_sgd():
+def test_muon_updates_convolutions_and_sgd_updates_everything_else():
     params = {name: {"kernel": jnp.ones(shape)} for name, shape in (("conv1", (3, 3, 3, 4)), ("fc", (4, 2)))}
     params["bn1"] = {"scale": jnp.ones(4)}
     grads = jax.tree.map(lambda param: jnp.full_like(param, 2.0), params)
@@ -59,7 +59,7 @@ def test_muon_moves_convolutions_and_leaves_all_else_to_sgd():
     assert 0.05 < jnp.linalg.norm(updates["conv1"]["kernel"].reshape(-1, 4), ord=2) < 0.15
 
 
-def test_decay_is_on_every_kernel_and_nothing_else():
+def test_decay_applies_to_every_kernel_and_to_nothing_else():
     params = nnx.state(nnx.eval_shape(lambda: ResNet18(width=4)), nnx.Param)
     mask = nnx.to_pure_dict(kernels(params))
     assert mask["conv1"]["kernel"] and mask["fc"]["kernel"] and mask["layer1"][0]["conv1"]["kernel"]
@@ -67,14 +67,14 @@ def test_decay_is_on_every_kernel_and_nothing_else():
 
 
 @pytest.mark.parametrize(("clip_norm", "expected"), [(1.0, 1.0), (10.0, 5.0), (None, 5.0)])
-def test_clipping_scales_long_gradients_down_to_the_norm(clip_norm, expected):
+def test_clipping_scales_large_gradients_down_to_the_given_norm(clip_norm, expected):
     optimizer = make_optimizer(optax.constant_schedule(1.0), momentum=0.0, weight_decay=0.0, clip_norm=clip_norm)
     params = {"bias": jnp.zeros(2)}
     updates, _ = optimizer.update({"bias": jnp.array([3.0, 4.0])}, optimizer.init(params), params)
     assert jnp.linalg.norm(updates["bias"]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_each_stage_moves_by_a_factor_less_than_the_next():
+def test_each_stage_moves_less_than_the_next_by_the_layer_factor():
     params = {name: {"kernel": jnp.ones(1)} for name in ("conv1", "bn1", "layer1", "layer4", "fc")}
     optimizer = make_optimizer(
         optax.constant_schedule(1.0), momentum=0.0, weight_decay=0.0, layer_factor=0.5, depth=ResNet18.depth
@@ -84,7 +84,7 @@ def test_each_stage_moves_by_a_factor_less_than_the_next():
     assert moved == {"conv1": 1 / 32, "bn1": 1 / 32, "layer1": 1 / 16, "layer4": 1 / 2, "fc": 1}
 
 
-def test_a_layer_factor_of_zero_moves_the_classifier_alone():
+def test_a_layer_factor_of_zero_moves_only_the_classifier():
     params = {name: {"kernel": jnp.ones(1)} for name in ("conv1", "layer4", "fc")}
     optimizer = make_optimizer(
         optax.constant_schedule(1.0), momentum=0.9, weight_decay=0.1, layer_factor=0.0, depth=ResNet18.depth

@@ -26,12 +26,12 @@ ORDER = np.stack([RNG.permutation(COUNT)[:BATCH] for _ in range(STEPS)]).astype(
 
 
 def make_batch(data: Batch, indices: jax.Array, key: jax.Array, step: jax.Array) -> Batch:
-    noise = 0.1 * jax.random.normal(jax.random.fold_in(key, step), (len(indices), 8, 8, 3))  # stands for augmentation
+    noise = 0.1 * jax.random.normal(jax.random.fold_in(key, step), (len(indices), 8, 8, 3))  # replaces augmentation
     return Batch(data.images[indices] + noise, data.soft_labels[indices])
 
 
 class ResNet10(ResNet):
-    """A block a stage, to compile fast."""
+    """One block per stage, to compile fast."""
 
     stage_sizes = (1, 1, 1, 1)
 
@@ -42,10 +42,11 @@ def train_once(net: ResNet, images: jax.Array) -> None:
 
 
 def model(norm: str = "sync") -> ResNet:
-    """A narrow network whose BatchNorm biases start at 5, and its running statistics at those of a batch.
+    """Return a narrow network whose BatchNorm biases start at 5 and whose running statistics are those of a batch.
 
-    Hardly any input of a ReLU is then within a rounding error of 0, where the gradient passes on one side only and a
-    difference of 1e-7 becomes one of 1e-3. And the means, far from 0 by the biases, cancel in the statistics.
+    Then hardly any input of a ReLU is within a rounding error of 0, where the gradient passes on one side only and a
+    difference of 1e-7 grows to 1e-3. The biases move the means far from 0; the running means, close to them, keep the
+    variances exact.
     """
     net = ResNet10(num_classes=10, stem="cifar", width=4, norm=norm, ghost_size=BATCH // 4, rngs=nnx.Rngs(0))
     norms = [module for _, module in nnx.iter_modules(net) if isinstance(module, BatchNorm)]
@@ -77,7 +78,7 @@ def run(
 
 
 def largest_relative_error(got, expected) -> float:
-    """The largest over all arrays of |got - expected| / |expected|, in the Euclidean norm."""
+    """Return the largest |got - expected| / |expected| (Euclidean norms) of all arrays."""
     errors = [
         np.linalg.norm(np.asarray(a) - np.asarray(b)) / np.linalg.norm(b)
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
@@ -92,7 +93,7 @@ def reference() -> tuple[TrainState, TrainMetrics]:
 
 @pytest.fixture(scope="module", params=[2, 8])
 def several(request) -> TrainState:
-    """The result on several devices."""
+    """Return the state after training on several devices."""
     return run(devices=request.param)[0]
 
 
@@ -114,7 +115,7 @@ def test_ghost_groups_do_not_depend_on_the_devices():
 def test_eight_steps_in_one_call_equal_eight_calls(reference):
     state, _ = run(per_call=8)
     error = largest_relative_error(state.params, reference[0].params)
-    assert error < 5e-5  # XLA computes a convolution's gradients otherwise in a loop: 1.3e-5 was seen on one processor
+    assert error < 5e-5  # in a loop XLA computes a convolution's gradients differently: one processor gave 1.3e-5
 
 
 @pytest.mark.parametrize(("steps_per_epoch", "size"), [(1, 1), (22, 22), (97, 97), (195, 65), (390, 78), (1171, 50)])
@@ -148,7 +149,7 @@ def test_averages_follow_their_recurrence():
 
 
 @pytest.mark.slow  # compiles another step
-def test_evaluation_uses_the_averages_only_where_they_are_kept(reference):
+def test_evaluation_uses_the_averages_only_if_they_are_kept(reference):
     averaged, _ = run(ema_decay=0.9)
     assert reference[0].evaluated[0] is reference[0].params
     assert averaged.evaluated[0] is averaged.ema_params
@@ -176,7 +177,7 @@ def test_full_tta_gives_half_the_weight_to_the_center_and_a_quarter_to_each_diag
     np.testing.assert_allclose(logits_of(IMAGES, "full"), expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.slow  # a minute: the number of steps is the point
+@pytest.mark.slow  # takes a minute: a few steps would not show a deadlock
 def test_a_thousand_steps_on_two_cpu_devices_do_not_deadlock():
     state, _ = run(devices=2, steps=1000)
     assert state.step == 1000

@@ -75,7 +75,7 @@ class Trainer:
         )
 
     def interrupt(self, workdir: Path, number: signal.Signals, *, after: str) -> subprocess.CompletedProcess:
-        """Sends a signal as soon as a line with `after` appears."""
+        """Send a signal as soon as the output has a line that contains `after`."""
         with self.start(workdir) as process:
             assert process.stdout is not None
             shown = ""
@@ -88,7 +88,7 @@ class Trainer:
             return subprocess.CompletedProcess(process.args, process.returncode, shown + out, err)
 
     def config(self) -> Config:
-        """The configuration that `command` spells."""
+        """Return the configuration that `command` gives on the command line."""
         recipe = runpy.run_path(str(REPO / "configs/digits.py"))["get_config"]()
         return replace(
             recipe,
@@ -99,7 +99,7 @@ class Trainer:
         )
 
     def quick_config(self, **train) -> Config:
-        """Two epochs in 44 steps, for runs within the test's process."""
+        """Return a configuration of two epochs (44 steps), for runs inside the test process."""
         config = self.config()
         return replace(config, train=replace(config.train, **{"epochs": 2, "batch_size": 64} | train))
 
@@ -107,7 +107,7 @@ class Trainer:
 @pytest.fixture(scope="module")
 def trainer(tmp_path_factory):
     data, caches = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("caches")
-    assert jax.device_count() == 8  # starts JAX, after which a run leaves the number of devices alone
+    assert jax.device_count() == 8  # starts JAX; after that, a run does not change the number of devices
     compiled = {"jax_compilation_cache_dir": str(caches), "jax_persistent_cache_min_compile_time_secs": 0}
     before = {name: getattr(jax.config, name) for name in compiled}
     with pytest.MonkeyPatch.context() as patch:
@@ -119,7 +119,7 @@ def trainer(tmp_path_factory):
 
 
 def set_options(options: dict) -> None:
-    """Sets JAX's options, those of the compilation cache among them, which is asked for them once."""
+    """Set options of JAX, and reset the compilation cache, which reads its options only once."""
     for name, value in options.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
@@ -131,20 +131,20 @@ def one_device_mesh(batch_size: int) -> Mesh:
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
-    """Runs within the test's process take one device, for which XLA compiles faster than for eight."""
+    """Use one device for runs inside the test process: XLA compiles faster for one than for eight."""
     monkeypatch.setattr(loop, "make_mesh", one_device_mesh)
 
 
 @pytest.fixture(scope="module")
 def whole(trainer, tmp_path_factory):
-    """An uninterrupted run: its folder and its process."""
+    """Return the folder and the process of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     return workdir, trainer.run(workdir)
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A run that was ended three times before it completed."""
+    """A run that was interrupted three times before it completed."""
 
     workdir: Path
     stopped: Path
@@ -170,7 +170,7 @@ def timeless(figures: dict) -> dict:
 
 
 def final_state(config: Config, workdir: Path) -> dict:
-    """The last checkpoint's state."""
+    """Return the state in the last checkpoint."""
     mesh = one_device_mesh(config.train.batch_size)
     _, fresh = assemble(config, load(open_source(config.data), config.data.image_size), mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2, best=False)
@@ -191,7 +191,7 @@ def shown(console: Console) -> str:
 
 
 def signal_at(monkeypatch, step: int, number: signal.Signals) -> None:
-    """Sends this process a signal when a run has taken `step` steps."""
+    """Send a signal to this process when a run has taken `step` steps."""
     original = Display.running
 
     def running(self, epoch, now, sums):
@@ -202,12 +202,12 @@ def signal_at(monkeypatch, step: int, number: signal.Signals) -> None:
     monkeypatch.setattr(Display, "running", running)
 
 
-def test_a_run_ends_well(whole):
+def test_a_complete_run_exits_with_0_and_prints_nothing_to_stderr(whole):
     _, process = whole
     assert process.returncode == 0 and process.stderr == ""
 
 
-def test_a_run_describes_itself(whole, trainer):
+def test_a_run_writes_its_configuration_and_its_environment(whole, trainer):
     workdir, _ = whole
     config = json.loads((workdir / "config.json").read_text())
     assert config["model"]["width"] == 4 and config["data"]["dir"] == str(trainer.data)
@@ -215,7 +215,7 @@ def test_a_run_describes_itself(whole, trainer):
     assert environment["backend"] == "cpu" and len(environment["devices"]) == 1
 
 
-def test_the_metrics_are_json_lines_with_shares(whole):
+def test_the_metrics_have_a_json_line_for_each_epoch_and_each_evaluation(whole):
     lines = [json.loads(line) for line in (whole[0] / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["epoch"], line["split"]) for line in lines] == [
         (STEPS_PER_EPOCH, 0, "train"),
@@ -249,7 +249,7 @@ def test_the_summary_has_the_figures_of_the_run(whole):
 
 
 @pytest.mark.parametrize("picture", ["curves.png", "confusion.png", "mistakes.png"])
-def test_the_pictures_open(whole, picture):
+def test_the_pictures_can_be_opened(whole, picture):
     with Image.open(whole[0] / picture) as image:
         image.load()
         assert min(image.size) >= 300
@@ -263,20 +263,20 @@ def test_without_a_terminal_the_output_is_plain_lines(whole):
     ]
 
 
-def test_ctrl_c_and_sigterm_end_in_the_shells_exit_codes(broken):
+def test_ctrl_c_and_sigterm_give_the_usual_exit_codes(broken):
     assert (broken.killed.returncode, broken.sigint.returncode, broken.sigterm.returncode) == (-9, 130, 143)
     assert broken.completed.returncode == 0
 
 
 @pytest.mark.parametrize("name", ["sigint", "sigterm"])
-def test_an_interruption_says_how_to_go_on(broken, name):
+def test_an_interrupted_run_prints_how_to_continue(broken, name):
     message = getattr(broken, name).stderr.splitlines()[-1]
     assert re.fullmatch(r"stopped and saved at step \d+; to continue, repeat the command with --workdir .*", message)
     assert message.endswith(str(broken.workdir))
     assert "Traceback" not in getattr(broken, name).stderr
 
 
-def test_each_resumption_goes_on_from_the_saved_step(broken):
+def test_each_resumed_run_continues_from_the_saved_step(broken):
     for before, after in ((broken.sigint, broken.sigterm), (broken.sigterm, broken.completed)):
         saved = re.search(r"saved at step (\d+)", before.stderr)
         assert saved and f"resuming from step {saved[1]}\n" in after.stdout
@@ -293,7 +293,7 @@ def test_an_interrupted_run_gives_the_same_state_bit_for_bit(trainer, whole, bro
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), jax.tree_util.keystr(path)
 
 
-def test_the_environment_has_every_start_of_a_run(broken):
+def test_the_environment_file_has_every_start_of_a_run(broken):
     starts = json.loads((broken.workdir / "environment.json").read_text())
     assert len(starts) == 4 and all("train.py" in start["command"][0] for start in starts)
 
@@ -304,7 +304,7 @@ def test_an_interrupted_run_gives_the_same_metrics_and_summary(whole, broken):
     assert timeless(read_summary(broken.workdir)) == timeless(read_summary(whole[0]))
 
 
-def test_sigterm_within_an_epoch_saves_the_very_step(trainer, tmp_path, monkeypatch):
+def test_sigterm_within_an_epoch_saves_the_current_step(trainer, tmp_path, monkeypatch):
     signal_at(monkeypatch, 30, signal.SIGTERM)
     with pytest.raises(Interrupted, match="at step 30;") as caught:
         loop.train(trainer.quick_config(), tmp_path, console=quiet())
@@ -316,8 +316,8 @@ def test_sigterm_within_an_epoch_saves_the_very_step(trainer, tmp_path, monkeypa
 
 
 @pytest.mark.slow  # three runs in two programs
-def test_a_run_of_many_steps_a_call_learns_as_step_by_step_and_goes_on_bit_for_bit(trainer, tmp_path, monkeypatch):
-    """As on an accelerator. The epoch's 22 steps are 8, 8 and 6."""
+def test_many_steps_per_call_learn_like_single_steps_and_a_run_resumes_bit_for_bit(trainer, tmp_path, monkeypatch):
+    """Accelerators take many steps per call. Here the 22 steps of an epoch are calls of 8, 8 and 6."""
     config, original = trainer.quick_config(), loop.assemble
     loop.train(config, tmp_path / "single", console=quiet())
 
@@ -336,38 +336,38 @@ def test_a_run_of_many_steps_a_call_learns_as_step_by_step_and_goes_on_bit_for_b
         [timeless(line) for line in read_metrics(tmp_path / name)] for name in ("single", "many", "broken")
     )
     assert broken == whole
-    assert whole[0]["loss"] == pytest.approx(single[0]["loss"], rel=0.01)  # the first epoch's; 0.001 was seen
+    assert whole[0]["loss"] == pytest.approx(single[0]["loss"], rel=0.01)  # measured in one run: 0.001
 
 
-def test_sighup_saves_as_sigterm_does(trainer, tmp_path, monkeypatch):
+def test_sighup_saves_like_sigterm(trainer, tmp_path, monkeypatch):
     signal_at(monkeypatch, 3, signal.SIGHUP)
     with pytest.raises(Interrupted, match="at step 3;") as caught:
         loop.train(trainer.quick_config(), tmp_path, console=quiet())
     assert caught.value.exit_code == 129
 
 
-def test_a_run_in_another_thread_than_the_main_one_trains(trainer, tmp_path):
+def test_a_run_trains_outside_the_main_thread(trainer, tmp_path):
     with ThreadPoolExecutor() as pool:
         summary = pool.submit(loop.train, trainer.quick_config(), tmp_path, console=quiet()).result()
     assert summary["steps"] == 44
 
 
-def test_a_picture_that_fails_costs_the_run_nothing(trainer, tmp_path, monkeypatch):
+def test_a_run_completes_without_a_picture_that_cannot_be_drawn(trainer, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise ValueError("no such font")
 
     monkeypatch.setattr(summary_module, "draw_mistakes", fail)
     console = quiet()
     summary = loop.train(trainer.quick_config(), tmp_path, console=console)
-    assert read_summary(tmp_path) == summary and "mistakes.png could not be made" in shown(console)
+    assert read_summary(tmp_path) == summary and "mistakes.png could not be" in shown(console)
     assert all((tmp_path / name).exists() for name in ("curves.png", "confusion.csv", "mistakes.csv"))
 
 
-def test_a_second_ctrl_c_acts_at_once(trainer, tmp_path, whole):
+def test_a_second_ctrl_c_ends_the_run_at_once(trainer, tmp_path, whole):
     with trainer.start(tmp_path / "run") as process:
         while "steps to go" not in process.stdout.readline():
             pass
-        process.send_signal(signal.SIGSTOP)  # so that both signals are there when Python looks
+        process.send_signal(signal.SIGSTOP)  # so that SIGINT and SIGCONT are both pending when Python handles signals
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGCONT)
         assert "second signal" in process.stderr.readline()
@@ -376,7 +376,7 @@ def test_a_second_ctrl_c_acts_at_once(trainer, tmp_path, whole):
     assert process.returncode == 130 and "Traceback" not in err
 
 
-def test_ctrl_c_while_the_run_is_set_up_leaves_no_traceback(trainer, tmp_path):
+def test_ctrl_c_while_the_run_is_set_up_prints_no_traceback(trainer, tmp_path):
     with trainer.start(tmp_path / "run") as process:
         while not (tmp_path / "run").exists():
             time.sleep(0.01)
@@ -385,11 +385,11 @@ def test_ctrl_c_while_the_run_is_set_up_leaves_no_traceback(trainer, tmp_path):
     assert process.returncode == 130 and "stopped" in err and "Traceback" not in err
 
 
-@pytest.mark.slow  # over twenty processes of some 5 s each
-def test_twenty_kills_at_random_moments_do_no_harm(trainer, tmp_path):
+@pytest.mark.slow  # over twenty processes of about 5 s each
+def test_twenty_kills_at_random_moments_do_not_change_the_results(trainer, tmp_path):
     options, moments, kills, runs = ("--train.epochs", "60"), random.Random(0), 0, []
     while kills < 20:
-        if not runs or read_summary(runs[-1]):  # on a fast computer a run may complete: the next one is killed then
+        if not runs or read_summary(runs[-1]):  # on a fast computer a run may complete; then the next one is killed
             runs.append(tmp_path / f"run{len(runs)}")
         with trainer.start(runs[-1], *options) as process:
             try:
@@ -407,7 +407,7 @@ def test_twenty_kills_at_random_moments_do_no_harm(trainer, tmp_path):
         assert (timeless(read_summary(workdir)), [timeless(line) for line in read_metrics(workdir)]) == expected
 
 
-def test_a_truncated_newest_checkpoint_is_reported_and_the_one_before_used(trainer, broken, tmp_path):
+def test_a_truncated_newest_checkpoint_is_reported_and_the_previous_one_is_used(trainer, broken, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(broken.stopped, workdir)
     *_, before, newest = sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
@@ -420,7 +420,7 @@ def test_a_truncated_newest_checkpoint_is_reported_and_the_one_before_used(train
     assert f"resuming from step {before}\n" in shown(console)
 
 
-def test_a_finished_run_called_again_shows_its_results_and_trains_nothing(trainer, whole):
+def test_starting_a_finished_run_again_shows_its_results_without_training(trainer, whole):
     workdir, process = whole
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file() and path.name != ".lock"}
     console = Console(file=io.StringIO(), width=80)
@@ -444,8 +444,8 @@ def test_a_second_process_in_the_same_folder_ends_with_one_message(trainer, tmp_
     assert second.stderr.startswith("error: another process is training in") and second.stderr.count("\n") == 1
 
 
-@pytest.mark.slow  # compiles for eight devices; test_checkpoint.py has the quick one
-def test_a_run_on_one_device_goes_on_on_eight(trainer, broken, tmp_path, monkeypatch):
+@pytest.mark.slow  # compiles for eight devices; test_checkpoint.py has a quick test
+def test_a_run_on_one_device_continues_on_eight(trainer, broken, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "make_mesh", make_mesh)
     shutil.copytree(broken.stopped, tmp_path / "run")
     console = quiet()
@@ -456,14 +456,14 @@ def test_a_run_on_one_device_goes_on_on_eight(trainer, broken, tmp_path, monkeyp
     assert summary["test_loss"] == pytest.approx(expected["test_loss"], rel=0.05)
 
 
-@pytest.mark.slow  # two more processes; the cheaper direction stands above
-def test_a_run_on_eight_devices_goes_on_on_one(trainer, tmp_path, whole):
+@pytest.mark.slow  # two more processes; the test above is the cheaper direction
+def test_a_run_on_eight_devices_continues_on_one(trainer, tmp_path, whole):
     eight = replace(trainer, env=trainer.env | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
     first = eight.interrupt(tmp_path / "run", signal.SIGTERM, after="epoch 3/4")
     second = trainer.run(tmp_path / "run")
     assert "8 x cpu" in first.stdout and "1 x cpu" in second.stdout and "resuming from step" in second.stdout
     expected, got = (read_metrics(workdir)[0] for workdir in (whole[0], tmp_path / "run"))
-    assert got["loss"] == pytest.approx(expected["loss"], rel=0.02)  # later epochs part ways, from rounding errors on
+    assert got["loss"] == pytest.approx(expected["loss"], rel=0.02)  # rounding errors grow in later epochs
     expected, got = (read_summary(workdir) for workdir in (whole[0], tmp_path / "run"))
     assert got["test_accuracy"] == pytest.approx(expected["test_accuracy"], abs=0.1)
 
@@ -483,14 +483,14 @@ def test_the_first_epochs_train_on_shrunk_images(trainer):
     assert (side(21), side(22)) == (5, 8)
 
 
-def test_images_are_not_shrunk_to_more_than_their_size(trainer):
+def test_a_small_size_that_is_not_below_the_image_size_is_refused(trainer):
     config = trainer.quick_config()
     config = replace(config, augment=replace(config.augment, small_size=8))
     with pytest.raises(UsageError, match=r"--augment.small-size: got 8, .* 8 pixels"):
         assemble(config, load(open_source(config.data), config.data.image_size), one_device_mesh(64))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(trainer, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_step(trainer, tmp_path):
     config = trainer.quick_config()
     config = replace(config, optimizer=replace(config.optimizer, peak_learning_rate=1e20))
     with pytest.raises(UserError, match=r"the loss of step \d+ is not a finite number; .* none was written") as caught:
@@ -499,7 +499,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(trainer, tmp_path
 
 
 def change_params(monkeypatch, step: int, change) -> None:
-    """Applies `change` to every parameter of a run after `step` steps."""
+    """Apply `change` to every parameter of a run after `step` steps."""
     original = loop.assemble
 
     def assemble_changed(config, dataset, mesh):
@@ -534,7 +534,7 @@ FAILURES = [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out o
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_memory_that_the_data_exhausts_names_the_data_and_not_the_batch(trainer, tmp_path, monkeypatch, failure):
+def test_running_out_of_memory_for_the_data_names_the_data_and_not_the_batch(trainer, tmp_path, monkeypatch, failure):
     def assemble(config, dataset, mesh):
         raise failure
 
@@ -545,7 +545,7 @@ def test_memory_that_the_data_exhausts_names_the_data_and_not_the_batch(trainer,
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_memory_that_a_step_exhausts_names_the_batch(trainer, tmp_path, monkeypatch, failure):
+def test_running_out_of_memory_in_a_step_names_the_batch(trainer, tmp_path, monkeypatch, failure):
     def advance(*_):
         raise failure
         yield
@@ -555,7 +555,7 @@ def test_memory_that_a_step_exhausts_names_the_batch(trainer, tmp_path, monkeypa
         loop.train(trainer.quick_config(), tmp_path, console=quiet())
 
 
-def test_a_full_disk_ends_in_one_message_and_the_same_command_goes_on(trainer, broken, tmp_path):
+def test_a_full_disk_ends_in_one_message_and_the_same_command_continues(trainer, broken, tmp_path):
     shutil.copytree(broken.stopped, tmp_path / "run")
     env = trainer.env | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1000"}  # the cache is read and not written
     command = ["bash", "-c", 'ulimit -f 20; exec "$@"', "-", *trainer.command(tmp_path / "run")]
@@ -594,7 +594,7 @@ def test_the_evaluation_is_the_same_at_any_batch_size(trainer, whole):
 
 @pytest.fixture(scope="module")
 def validated(trainer, tmp_path_factory):
-    """Folder and summary of a run with a validation split, whose last epoch ends worse than those before it."""
+    """Return folder and summary of a run with a validation split, whose last epoch is worse than those before."""
     workdir = tmp_path_factory.mktemp("validated") / "run"
     config = trainer.quick_config(epochs=4, ema_decay=None)
     config = replace(
@@ -621,8 +621,8 @@ def test_the_summary_is_of_the_best_checkpoint_and_evaluate_agrees(validated, ca
     assert json.loads(capsys.readouterr().out)["accuracy"] == summary["test_accuracy"]
 
 
-def test_a_small_terminal_gets_the_figures_whole(trainer, tmp_path, broken):
-    shutil.copytree(broken.stopped, tmp_path / "run")  # an epoch is left
+def test_a_small_terminal_shows_complete_figures(trainer, tmp_path, broken):
+    shutil.copytree(broken.stopped, tmp_path / "run")  # one epoch remains
     parent, child = pty.openpty()
     os.set_blocking(parent, True)
     shape = f"stty rows 15 cols 60 <&{child}"

@@ -1,4 +1,4 @@
-"""The networks compute what torchvision's compute, by the records of `golden/record.py`."""
+"""The networks compute what torchvision's networks compute, compared with the records of `golden/record.py`."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def marked(case: draw.Case):
 
 @pytest.fixture(scope="module")
 def optimized():
-    """These networks take longer to run without XLA's optimizations than to compile with them."""
+    """Turn on XLA's optimizations: without them, these networks run longer than it takes to compile with them."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     yield

@@ -33,7 +33,7 @@ MEMBERS = {
     "resnext101_64x4d": resnet_jax.ResNeXt101_64x4d,
 }
 CIFAR = "resnet18 with the cifar stem"
-FIVE_STEPS = ("resnet18", "resnet50", CIFAR)  # the others take one: compiling and running them takes most of the time
+FIVE_STEPS = ("resnet18", "resnet50", CIFAR)  # the others take one step, to save time
 
 
 def torch_model(name: str, num_classes: int = draw.CLASSES) -> "torch.nn.Module":

@@ -239,7 +239,7 @@ def test_a_name_sends_no_control_characters_to_the_terminal(read):
 
 
 def hostile() -> dict[str, bytes]:
-    """Return opcodes that are false or forbidden, by a description."""
+    """Return invalid or forbidden opcodes, by description."""
     v2, ordered = "torch._utils._rebuild_tensor_v2", call("collections.OrderedDict")
     deep = b")" + b"\x85" * 200_000
     memoized = plain(1) + b"q\x00"
@@ -407,7 +407,7 @@ def test_the_tar_format_is_refused_by_name(read_bytes):
 
 
 @pytest.mark.parametrize("data", [b"", b"text\n", b"\x80\x02}.", b"PK", bytes(1000), pickle.dumps({"a": 1})])
-def test_a_file_of_something_else_is_refused(data, read_bytes):
+def test_a_file_of_another_kind_is_refused(data, read_bytes):
     with pytest.raises(UserError, match=r"expected|download or save"):
         read_bytes(data)
 
@@ -510,7 +510,7 @@ GREEDY: dict[str, Callable[[], bytes]] = {
 }
 
 
-LONG = (  # under the runtime type checks
+LONG = (  # because of the run-time type checks
     *("many sets", "many dictionaries of an item", "many views of a tensor", "a set made again and again"),
 )
 
@@ -529,7 +529,7 @@ def test_a_whole_file_takes_its_size_in_memory(tmp_path):
 
 
 def test_lack_of_memory_ends_in_one_message(tmp_path):
-    count = 1 << 27  # of 4 bytes each, all of them holes in the file
+    count = 1 << 27  # of 4 bytes each; the file is sparse
     with (tmp_path / "file.pth").open("wb") as file:
         start = legacy(tensor(shape=(count,), source=storage(count)), count=count)[: -FLOATS.nbytes]
         file.write(start)
@@ -547,7 +547,7 @@ except UserError as error:
     print(error)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "needs more memory than there is" in result.stdout
+    assert "needs more memory than" in result.stdout
 
 
 # Mutations

@@ -28,7 +28,7 @@ def test_a_kernel_is_transposed_and_nothing_else():
     np.testing.assert_array_equal(to_torchvision(model)["conv1.weight"], expected)
 
 
-def test_a_round_trip_returns_every_bit():
+def test_a_round_trip_keeps_every_bit():
     shapes = {key: tensor.shape for key, tensor in to_torchvision(tiny()).items()}
     weights = draw.draw_weights(shapes)
     weights["fc.bias"][:3] = -0.0, np.float32(3e38), np.float32(1e-45)

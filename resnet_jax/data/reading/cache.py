@@ -1,4 +1,4 @@
-"""Decoded arrays kept as .npy files, so that the second start reads no image."""
+"""Decoded arrays kept as .npy files, so that the next start does not decode the images again."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 LIMIT_BYTES = 20 * 10**9
-"""Size of the cache above which the data sets that were not used for longest are removed."""
+"""Size of the cache, bytes; above it, the least recently used data sets are removed."""
 _FORMAT = 4  # of the cache: raised when the same files decode to other arrays
 _SUMS = "checksums.json"
 
@@ -31,7 +31,7 @@ def cached(name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
     changes. Both are logged as warnings.
 
     Args:
-        name: of the data set, for people who look at the cache.
+        name: of the data set, for users who look at the cache.
         key: `fingerprint` of everything that the arrays depend on.
         make: makes the arrays.
     """
@@ -61,9 +61,9 @@ def fingerprint(*parts: Any) -> str:
 
 
 def stamps(files: Iterable[Path]) -> list[tuple[str, str, int, int]]:
-    """Return what tells a file from another and from an older version of itself.
+    """Return values that identify each file and its version.
 
-    The path is there as given and resolved: a symbolic link may move to another folder, or point to another file.
+    Both the given and the resolved path are included: a symbolic link may move, or point to another file.
     """
     found = []
     for path in sorted(files):
@@ -94,7 +94,7 @@ def _checksum(array: np.ndarray) -> list[Any]:
 
 
 def _write(folder: Path, arrays: Arrays) -> None:
-    """Write the arrays into a temporary folder and rename it when it is complete: a kill leaves no half cache."""
+    """Write the arrays into a temporary folder and rename it when it is complete: a kill leaves no partial cache."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob("*.tmp"):
         if time.time() - left.stat().st_mtime > 3600:  # of a killed run
@@ -113,7 +113,7 @@ def _write(folder: Path, arrays: Arrays) -> None:
 
 
 def _remove_oldest(new: Path) -> None:
-    """Remove the least recently used folders until the cache is within its limit; the new one stays."""
+    """Remove the least recently used folders until the cache is within its limit; the new one is kept."""
     others = [path for path in new.parent.iterdir() if path.is_dir() and path != new and path.suffix != ".tmp"]
     sizes = {path: folder_size(path) for path in (new, *others)}
     total = sum(sizes.values())

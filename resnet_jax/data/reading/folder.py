@@ -12,7 +12,7 @@ from resnet_jax.data.split import hold_out_fifth
 from resnet_jax.errors import UserError
 
 OVERLAY = ".gradcam.png"
-"""End of the names of pictures that `resnet-jax predict --explain` draws beside images; they are no images."""
+"""End of the names of pictures that `resnet-jax predict --explain` draws beside images; they are not images."""
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of the formats whose suffixes make a file an image."""
 SPLITS = {
@@ -72,7 +72,7 @@ def list_folder(path: Path, *, hold_out: bool = True) -> Listing:
 
 
 def has_class_folders(path: Path) -> bool:
-    """Tell whether a folder holds images in class folders, or such in folders with the names of splits."""
+    """Tell whether a folder holds images in class folders, or has folders of splits that do."""
     if not path.is_dir():
         return False
     folders = [folder for folder in _visible(path) if folder.is_dir()]
@@ -86,7 +86,7 @@ def list_images(folder: Path, skipped: list[Path], above: frozenset[Path] = froz
 
     Args:
         folder: where to look.
-        skipped: what is no image is added to it.
+        skipped: files that are not images are added to it.
         above: resolved paths of the folders around this one.
     """
     real, images = folder.resolve(), []
@@ -111,7 +111,7 @@ def describe_skipped(skipped: Iterable[Path]) -> str | None:
     if not kinds:
         return None
     parts = [f"{kind}: {len(paths)} (such as {paths[0]})" for kind, paths in kinds.items()]
-    return f"skipped, as they are not images in a known format: {', '.join(parts)}"
+    return f"skipped because they are not images in a known format: {', '.join(parts)}"
 
 
 @cache
@@ -129,7 +129,7 @@ def _kind(path: Path) -> str:
     if path.is_dir():
         return "folder that leads back to itself"
     if path.is_symlink() and not path.exists():
-        return "link to nothing"
+        return "broken link"
     if not path.is_file():
         return "not a regular file"
     return OVERLAY if path.name.endswith(OVERLAY) else path.suffix.lower() or "without a suffix"
@@ -179,7 +179,7 @@ def _list_classes(folder: Path, skipped: list[Path]) -> Classes:
         else:
             skipped.append(path)
     if len(classes) < 2:
-        raise UserError(f"{folder} has {len(classes)} class folders, expected at least 2: {_LAYOUT}. Add them.")
+        raise UserError(f"{folder} has {len(classes)} class folders, but at least 2 are needed: {_LAYOUT}. Add some.")
     if empty := [name for name, images in classes.items() if not images]:
         reason = describe_skipped(path for path in skipped if folder / empty[0] in path.parents)
         raise UserError(
@@ -194,7 +194,7 @@ def _check_same_classes(splits: dict[str, Classes], folders: dict[str, Path]) ->
     for classes in others:
         if missing := first.keys() ^ classes.keys():
             raise UserError(
-                f"{' and '.join(map(str, folders.values()))} must hold the same classes, and only one of them has "
+                f"{' and '.join(map(str, folders.values()))} must hold the same classes, but only one of them has "
                 f"{', '.join(sorted(missing))}: add the missing class folders, or remove these."
             )
 

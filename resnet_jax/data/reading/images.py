@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from resnet_jax.errors import UserError
 
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"]
-THIN = 64  # times the area of the square from which on an image is not resized whole: a line of pixels can take 1 GB
+THIN = 64  # times the square's area; above it only the square is resized: a line of pixels could take 1 GB
 _CHUNK = 1024  # examples read ahead, which bounds the memory for encoded images
 
 
@@ -56,7 +56,7 @@ def decode_rgb(
 
     Raises:
         OSError, SyntaxError, ValueError: Pillow can't read it, it is truncated, or the range of its values is unknown.
-        Image.DecompressionBombError: it has more pixels than Pillow's limit, some 179 million.
+        Image.DecompressionBombError: it has more pixels than Pillow's limit, about 179 million.
     """
     image: Image.Image
     with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
@@ -64,7 +64,7 @@ def decode_rgb(
         kind = image.format
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F" or (image.mode == "I" and kind != "PPM"):  # Pillow would clip them to 0..255
-        raise ValueError("it has 32 bits a pixel, of which the range is not known; save it with 8 or 16 bits")
+        raise ValueError("it has 32 bits per pixel, of which the range is not known; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip as well
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif "transparency" in image.info:
@@ -73,14 +73,14 @@ def decode_rgb(
         image = image.convert("RGB")
     if image_size is not None:
         shorter = resize or image_size
-        # As torchvision: the longer side is cut to whole pixels, and half pixels at the corner are rounded to even.
+        # Like torchvision: the longer side is cut to whole pixels, and half pixels at the corner are rounded to even.
         width, height = (int(shorter * side / min(image.size)) for side in image.size)
         left, top = (round((side - image_size) / 2) for side in (width, height))
         filter_ = Image.Resampling[interpolation.upper()]
         square = (left, top, left + image_size, top + image_size)
         if width * height < THIN * image_size**2:
             image = image.resize((width, height), filter_).crop(square)
-        else:  # only the square is computed, up to rounding the same
+        else:  # only the square is computed, which is the same up to rounding
             across, down = image.width / width, image.height / height
             box = (square[0] * across, square[1] * down, square[2] * across, square[3] * down)
             image = image.resize((image_size, image_size), filter_, box=box)

@@ -32,7 +32,7 @@ def open_builder(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
         if name not in OWN:
             found = sorted({path.parent.relative_to(data_dir).as_posix() for path in prepared_folders(data_dir)})
             raise UserError(
-                f"There is no data set {name!r}: known are {', '.join(OWN)}; prepared in {data_dir} are "
+                f"There is no data set {name!r}. Known data sets: {', '.join(OWN)}; prepared in {data_dir}: "
                 f"{', '.join(found) or 'none'}. To prepare any other image classification set of TFDS, which needs "
                 f"TensorFlow: `tfds build {name} --data_dir={data_dir} --file_format=array_record`."
             )
@@ -71,7 +71,7 @@ def _prepare(name: str, data_dir: Path) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces sizes that it does not know
             builder.download_and_prepare()
     except OSError as error:
-        if not _versions(name, data_dir):  # else another process prepared it meanwhile
+        if not _versions(name, data_dir):  # otherwise another process has prepared it
             raise UserError(
                 f"can't prepare {name} in {data_dir} ({error}): free space or allow writing there, "
                 "or name another folder with `--data.dir`."

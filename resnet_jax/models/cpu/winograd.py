@@ -32,8 +32,8 @@ def winograd(
     F(4x4, 3x3) of Lavin and Gray (2015, arXiv:1509.09308): along each side, the product of two polynomials is computed
     from its values at 6 points, so that a tile of outputs takes 36 products instead of 144. The cost of the transforms
     grows with the number of channels, not with its square. In float32 the rounding error is about 1e-5 of the size of
-    the outputs at 256 channels; of the plain sum it is 1e-6. The gradients are the transposes of these steps, and as
-    fast.
+    the outputs at 256 channels, and 1e-6 for the plain sum. The gradients are the transposes of these steps and are
+    as fast.
     """
     batch, height, width, channels = images.shape
     rows, columns = -(-height // TILE), -(-width // TILE)

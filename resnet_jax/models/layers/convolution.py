@@ -18,7 +18,7 @@ class Conv(nnx.Module):
     """A square 2-D convolution without bias, padded by `kernel_size // 2` on every side.
 
     The explicit padding is PyTorch's. XLA's "SAME" pads a strided convolution only at the bottom and right, which
-    shifts the features by a pixel against those that torchvision's weights expect.
+    shifts the features by a pixel from where torchvision's weights expect them.
 
     Attributes:
         kernel: `[height, width, in_channels / groups, out_channels]`, float32, drawn kaiming-normal (fan out).

@@ -15,7 +15,7 @@ class BatchNorm(nnx.Module):
     In training it normalizes with the biased variance of the batch and averages the *unbiased* one into `var`. Under
     `jit` with a sharded batch the mean is over the global batch, so statistics are synchronized over devices. With
     `group_size`, every group of that many consecutive images has its own statistics ("ghost" batch normalization,
-    Hoffer et al. 2017, arXiv:1705.08741), whatever the number of devices.
+    Hoffer et al. 2017, arXiv:1705.08741), for any number of devices.
 
     The statistics take one pass over the images, as sums of `x - origin` and of its square (Chan, Golub and LeVeque
     1983, section 3). The origin is the running mean: it is close to the mean, so that little cancels, and known before
