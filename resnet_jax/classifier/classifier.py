@@ -50,7 +50,9 @@ def load_classifier(source: Path | str, *, arch: Architecture | None = None) -> 
     trained = read_trained(source)
     network = trained.network
     if arch is not None and network.arch != arch:
-        raise UserError(f"{source} is a {network.arch}, not a {arch}: leave --arch out, or correct it")
+        raise UserError(
+            f"{source} is a {network.arch}, not a {arch}: leave out arch (in a command --arch) or correct it"
+        )
     if not has_head(trained.tensors):
         left = "".join(f"; {note}" for note in trained.info["notes"])
         raise UserError(

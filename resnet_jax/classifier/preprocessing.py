@@ -38,8 +38,18 @@ class Preprocessing:
     def normalize(
         self, images: UInt8[Array | np.ndarray, "batch height width 3"]
     ) -> Float[Array, "batch height width 3"]:
-        """Map decoded images to the input of the network; on the device, inside `jit` or not."""
-        return normalize(jnp.asarray(images), np.array(self.mean, np.float32), np.array(self.std, np.float32))
+        """Map decoded images to the input of the network; on the device, inside `jit` or not.
+
+        Raises:
+            TypeError: `images` are not uint8, so that their range is not known.
+        """
+        images = jnp.asarray(images)
+        if images.dtype != jnp.uint8:
+            raise TypeError(
+                f"normalize got {images.dtype} images, expected uint8, from 0 to 255: convert them with "
+                "images.astype('uint8'), after images * 255 if they are from 0 to 1"
+            )
+        return normalize(images, np.array(self.mean, np.float32), np.array(self.std, np.float32))
 
 
 class TimmSettings(msgspec.Struct):

@@ -1,22 +1,30 @@
 """Published or trained weights into networks of this package."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from numpy.typing import ArrayLike
 
-from resnet_jax.classifier.trained import read_trained
+from resnet_jax.classifier.trained import KINDS, read_trained
 from resnet_jax.errors import UserError
-from resnet_jax.models.registry import Architecture
+from resnet_jax.models.registry import REGISTRY, Architecture
 from resnet_jax.models.resnet import ResNet
-from resnet_jax.weights.identify import advice, has_head, sized
-from resnet_jax.weights.torchvision import Misfit, assign
+from resnet_jax.weights.identify import advice, has_head, identify, sized
+from resnet_jax.weights.reading import Weights, unwrap
+from resnet_jax.weights.torchvision import Misfit, as_array, assign, torchvision_shapes
 
-Source = Mapping[str, ArrayLike] | Path | str
+
+@runtime_checkable
+class TorchModule(Protocol):
+    """A `torch.nn.Module`; torch itself is not imported."""
+
+    def state_dict(self) -> Mapping[str, Any]: ...
+
+
+Source = Mapping[str, Any] | TorchModule | Path | str
 
 
 def load_torchvision(model: ResNet, source: Source, *, head: Literal["strict", "fresh"] = "strict") -> tuple[str, ...]:
@@ -24,9 +32,10 @@ def load_torchvision(model: ResNet, source: Source, *, head: Literal["strict", "
 
     Args:
         model: a network of this package, or an abstract one (`nnx.eval_shape`).
-        source: a state dict with torchvision's keys, or anything that holds weights: the path of a .pth or
-            .safetensors file ("FILE#NAME" chooses one of several networks in it), a run folder, a folder of
-            `save_pretrained`, or a published model's name such as "torchvision/resnet18.IMAGENET1K_V1".
+        source: a state dict of arrays, or of torch tensors on any device; a torch module; or anything else that holds
+            weights: the path of a .pth or .safetensors file ("FILE#NAME" chooses one of several networks in it), a run
+            folder, a folder of `save_pretrained`, or a published model's name such as
+            "torchvision/resnet18.IMAGENET1K_V1".
         head: "strict": the classifier must fit; "fresh": the model keeps its own classifier.
 
     Returns:
@@ -35,7 +44,7 @@ def load_torchvision(model: ResNet, source: Source, *, head: Literal["strict", "
     Raises:
         UserError: the source can't be read, or its tensors don't fit; `model` is unchanged then.
     """
-    tensors, notes = _read(source)
+    tensors, notes = _read(source, torchvision_shapes(model).keys())
     try:
         assign(model, tensors, head=head)
     except Misfit as misfit:
@@ -58,21 +67,40 @@ def from_pretrained(
     Raises:
         UserError: the source can't be read, or belongs to another architecture.
     """
-    tensors, _ = _read(source)
-    network = sized(arch, tensors)
-    if num_classes is None and not has_head(tensors):
-        raise UserError(f"the weights are an encoder without a classifier: give num_classes to {arch}'s fresh one")
-    if num_classes is None or (num_classes == network.num_classes and has_head(tensors)):
-        model = network.abstract(dtype=dtype)
-        load_torchvision(model, tensors)
-    else:
-        model = replace(network, num_classes=num_classes).build(dtype=dtype)
-        load_torchvision(model, tensors, head="fresh")
+    if arch not in REGISTRY:
+        raise UserError(f"there is no architecture {arch!r}: expected one of {', '.join(REGISTRY)}")
+    tensors = _read(source).tensors
+    network, headed = sized(arch, tensors), has_head(tensors)
+    if num_classes is None and not headed:
+        raise UserError(f"the weights have no {REGISTRY[arch].head}.weight: give num_classes for a fresh classifier")
+    try:
+        if num_classes is None or (headed and num_classes == network.num_classes):
+            model = network.abstract(dtype=dtype)
+            assign(model, tensors)
+        else:
+            model = replace(network, num_classes=num_classes).build(dtype=dtype)
+            assign(model, tensors, head="fresh")
+    except Misfit as misfit:
+        right = identify(tensors).arch
+        raise UserError(f'{misfit}; they belong to a {right}: give the architecture "{right}"') from None
     return model
 
 
-def _read(source: Source) -> tuple[Mapping[str, ArrayLike], tuple[str, ...]]:
-    if isinstance(source, Mapping):
-        return source, ()
-    trained = read_trained(source)
-    return trained.tensors, trained.info.get("notes", ())
+def _read(source: Source, expected: Set[str] = frozenset()) -> Weights:
+    """Return the weights of `source`; a dictionary that has all the expected keys as it is."""
+    if isinstance(source, str | Path):
+        trained = read_trained(source)
+        return Weights(trained.tensors, trained.info.get("notes", ()))
+    if isinstance(source, TorchModule):
+        source = source.state_dict()
+    if not isinstance(source, Mapping):
+        raise UserError(f"got a {type(source).__name__} as weights: expected a state dict, a torch module, {KINDS}")
+    content = _with_arrays(source)
+    return Weights(content, ()) if expected and expected <= content.keys() else unwrap(content, "the dictionary")
+
+
+def _with_arrays(content: Any) -> Any:
+    """Return nested dictionaries with their tensors as arrays and everything else as it is."""
+    if isinstance(content, Mapping):
+        return {key: _with_arrays(value) for key, value in content.items()}
+    return as_array(content) if hasattr(content, "shape") else content

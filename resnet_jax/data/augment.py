@@ -69,7 +69,7 @@ def random_crop(key: Key[Array, ""], images: Images, padding: int) -> Images:
 
     This is the same as reflect-padding by `padding` and cropping at random back to size.
     """
-    rows, columns = jax.random.randint(key, (2, len(images)), -padding, padding + 1)
+    rows, columns = jax.random.randint(key, (2, len(images)), -padding, padding + 1, jnp.int32)
     return _shift(images, rows, columns)
 
 
@@ -102,7 +102,7 @@ def flip(images: Images, where: Bool[Array, " batch"]) -> Images:
 
 def random_flip(key: Key[Array, ""], images: Images) -> Images:
     """Mirror each image with probability 1/2."""
-    return flip(images, jax.random.bernoulli(key, shape=(len(images),)))
+    return flip(images, _coin(key, len(images)))
 
 
 def alternating_mirror(
@@ -118,7 +118,12 @@ def alternating_mirror(
         epoch: from 0.
         count: images in the data set.
     """
-    return jax.random.bernoulli(key, shape=(count,))[indices] ^ (epoch % 2 == 1)
+    return _coin(key, count)[indices] ^ (epoch % 2 == 1)
+
+
+def _coin(key: Key[Array, ""], count: int) -> Bool[Array, " count"]:
+    """Draw True or False, each with probability 1/2; the same where JAX computes in float64."""
+    return jax.random.bernoulli(key, jnp.float32(0.5), (count,))
 
 
 def cut_out(
@@ -129,7 +134,7 @@ def cut_out(
     Its center is uniform over the pixels, so it may reach over the edge. In normalized images 0 is the mean color.
     """
     height, width = images.shape[1:3]
-    rows, columns = jax.random.randint(key, (2, len(images), 1), 0, jnp.array([[[height]], [[width]]]))
+    rows, columns = jax.random.randint(key, (2, len(images), 1), 0, jnp.array([[[height]], [[width]]]), jnp.int32)
     low, high = size // 2, size - size // 2
 
     def inside(positions: Array, center: Array) -> Array:

@@ -10,6 +10,7 @@ from jax.experimental.layout import Format, Layout
 from jax.stages import Compiled, Lowered
 from jaxtyping import PyTree
 
+from resnet_jax.errors import UserError
 from resnet_jax.hardware.sharding import settle
 
 # On the CPU XLA hands work to YNNPACK. Its dot products and reductions are faster than XLA's own, its convolutions are
@@ -52,6 +53,8 @@ class CompiledStep:
         return self._programs[shapes]
 
     def __call__(self, state: PyTree, *rest: PyTree) -> tuple[PyTree, Any]:
+        if _jit_is_disabled():  # operation by operation, for a debugger
+            return settle(self._step(state, *rest))
         program = self.program(state, *rest)
         leaves, structure = jax.tree.flatten(state)
         if self._ready is None or self._ready[0] is not program or self._ready[1] is not leaves[0]:
@@ -82,7 +85,13 @@ def lower_step(step: Callable, state: PyTree, *rest: PyTree) -> Lowered:
 
 
 def compile_lowered(lowered: Lowered, options: dict[str, bool | str] | None = None) -> Compiled:
-    """Compile in another thread, so that Ctrl-C ends the wait at once instead of when the program is compiled."""
+    """Compile in another thread, so that Ctrl-C ends the wait at once instead of when the program is compiled.
+
+    Raises:
+        UserError: JAX_DISABLE_JIT is set, with which JAX runs no compiled program.
+    """
+    if _jit_is_disabled():
+        raise UserError("JAX_DISABLE_JIT is set, and nothing is compiled then: unset it for this command")
     return COMPILING.submit(lowered.compile, compiler_options=options).result()
 
 
@@ -96,6 +105,10 @@ def compiler_options(platform: str) -> dict[str, bool | str]:
     except jax.errors.JaxRuntimeError:
         return {}
     return CPU_OPTIONS
+
+
+def _jit_is_disabled() -> bool:
+    return jax.config.jax_disable_jit  # type: ignore[attr-defined]  # set by JAX when it is imported
 
 
 def _moved(leaf: Any, to: Format) -> jax.Array:

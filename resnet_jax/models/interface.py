@@ -2,10 +2,11 @@
 
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-Images = Float[Array, "batch height width 3"]
+Images = Float[Array | np.ndarray, "batch height width 3"]
 
 
 class Features(NamedTuple):

@@ -14,4 +14,4 @@ def cross_entropy(
         logits: unnormalized scores.
         soft_labels: target probabilities, which sum to 1 over the classes.
     """
-    return optax.softmax_cross_entropy(logits.astype(jnp.float32), soft_labels)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), soft_labels.astype(jnp.float32))

@@ -8,7 +8,7 @@ from flax import nnx
 
 from resnet_jax.classifier.pretrained import load_torchvision
 from resnet_jax.classifier.trained import Trained, read_trained
-from resnet_jax.config import Config
+from resnet_jax.config import Config, ModelConfig
 from resnet_jax.errors import UsageError
 from resnet_jax.models.network import Network
 from resnet_jax.models.resnet import ResNet
@@ -37,15 +37,26 @@ def draw_model(config: Config, num_classes: int) -> ResNet:
     return nnx.jit(partial(make_model, config, num_classes))()
 
 
-def start_from(model: ResNet, source: str) -> Trained:
+def start_from(model: ResNet, source: str, settings: ModelConfig) -> Trained:
     """Set pretrained weights under the fresh classifier of `model`, in place.
+
+    Args:
+        model: the network, as `settings` describe it.
+        source: a weights file, a run folder or a published name.
+        settings: of the network.
 
     Returns:
         What `source` holds, with the mean and standard deviation by which the weights expect images to be normalized.
 
     Raises:
-        UserError: the source can't be read, or its weights don't fit.
+        UsageError: the weights belong to another network.
+        UserError: they can't be read.
     """
     trained = read_trained(source)
+    given, expected = (
+        f"--model.arch {it.arch} --model.stem {it.stem} --model.width {it.width}" for it in (settings, trained.network)
+    )
+    if given != expected:
+        raise UsageError(f"--model.pretrained {source}: got {given}, and the weights need {expected}: give these")
     load_torchvision(model, trained.tensors, head="fresh")
     return trained

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import PyTree
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
-NEWTON_SCHULZ_STEPS = 3  # as in airbench94_muon.py (github.com/KellerJordan/cifar10-airbench)
+# As in airbench94_muon.py (github.com/KellerJordan/cifar10-airbench). The coefficients' type is also the iterations'.
+NEWTON_SCHULZ_STEPS = 3
+NEWTON_SCHULZ_COEFFICIENTS = np.array([3.4445, -4.7750, 2.0315], np.float32)
 
 
 def make_schedule(
@@ -31,7 +35,8 @@ def make_schedule(
         decay = optax.cosine_decay_schedule(peak_learning_rate, rest)
     else:
         decay = optax.linear_schedule(peak_learning_rate, 0.0, rest)
-    return optax.join_schedules([warmup, decay], [warmup_steps])
+    whole = optax.join_schedules([warmup, decay], [warmup_steps])
+    return lambda step: jnp.asarray(whole(step), jnp.float32)  # of an integer step JAX may compute it in float64
 
 
 def make_optimizer(
@@ -83,7 +88,8 @@ def make_muon(schedule: optax.Schedule, *, momentum: float, weight_decay: float)
     matrix = MuonDimensionNumbers((0, 1, 2), 3)
     return optax.chain(
         scale_by_muon(
-            ns_steps=NEWTON_SCHULZ_STEPS,
+            NEWTON_SCHULZ_COEFFICIENTS,
+            NEWTON_SCHULZ_STEPS,
             beta=momentum,
             weight_dimension_numbers=lambda params: jax.tree.map(lambda _: matrix, params),
         ),

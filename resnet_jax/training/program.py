@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -143,7 +144,8 @@ def _batch_maker(config: Config, shapes: Shapes, augmentations_of: Callable) -> 
         if recipe.flip == "alternating":
             epoch = step // steps_per_epoch
             images = flip(images, alternating_mirror(keys.flip, examples.indices, epoch, shapes.images))
-        soft_labels = optax.smooth_labels(jax.nn.one_hot(examples.labels, shapes.classes), config.train.label_smoothing)
+        labels = jax.nn.one_hot(examples.labels, shapes.classes, dtype=jnp.float32)
+        soft_labels = optax.smooth_labels(labels, config.train.label_smoothing)
         return Batch(*augment(augmentations, jax.random.fold_in(keys.augmentation, step), images, soft_labels))
 
     return make_batch

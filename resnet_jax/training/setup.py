@@ -89,7 +89,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     if config.model.pretrained is None:
         mean, std = dataset.statistics()
     else:
-        trained = start_from(model, config.model.pretrained)
+        trained = start_from(model, config.model.pretrained, config.model)
         mean, std = (np.array(it, np.float32) for it in (trained.preprocessing.mean, trained.preprocessing.std))
         remarks += tuple(f"{config.model.pretrained}: {note}" for note in trained.info.get("notes", ()))
     shapes = Shapes(len(train.labels), train.images.shape[1:], len(dataset.class_names))

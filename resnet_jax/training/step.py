@@ -61,7 +61,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         averages = state.ema_params, state.ema_batch_stats
         if ema_decay is not None:
-            keep = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+            step = state.step.astype(jnp.float32)
+            keep = jnp.minimum(ema_decay, (1 + step) / (10 + step))
             averages = optax.incremental_update((params, batch_stats), averages, 1 - keep)
         new = replace(
             state,

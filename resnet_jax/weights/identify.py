@@ -73,8 +73,8 @@ def advice(model: ResNet, tensors: Mapping[str, Any]) -> str:
     shapes = torchvision_shapes(model)
     differing = {key for key, shape in shapes.items() if shape != np.shape(tensors.get(key, NOTHING))}
     if differing and all(is_head(key, model.head) for key in differing):
-        built = f"build the model with num_classes={network.num_classes}, or " if has_head(tensors) else ""
-        return f'{built}give head="fresh" to keep the new classifier'
+        keep = 'give head="fresh" to keep the classifier of the model'
+        return f"build the model with num_classes={network.num_classes}, or {keep}" if has_head(tensors) else keep
     return f"the nearest architecture is {called}" + (f", except {len(faults)} tensors" if faults else ": build that")
 
 

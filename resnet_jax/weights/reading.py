@@ -46,13 +46,25 @@ def read_weights(source: Path | str) -> Weights:
             none is chosen.
     """
     file, choice = split_choice(source)
-    path = Path(file)
-    content = read_content(path)
+    return unwrap(read_content(Path(file)), file, choice)
+
+
+def unwrap(content: Any, origin: Path | str, choice: str | None = None) -> Weights:
+    """Return the tensors of a ResNet in what a training has saved; see `read_weights`.
+
+    Args:
+        content: nested dictionaries, with arrays as tensors.
+        origin: where it comes from, for messages.
+        choice: name of the network that is meant.
+
+    Raises:
+        UserError: there is no state dict in it, or there are several networks and none is chosen.
+    """
     states = list(_state_dicts(content, ()))
     if not states:
         found = _listed(content.keys()) if isinstance(content, Mapping) else type(content).__name__
         raise UserError(
-            f"{path} does not contain a state dict, but {found or 'nothing'}: expected tensors by key, at the top or "
+            f"{origin} does not contain a state dict, but {found or 'nothing'}: expected tensors by key, at the top or "
             "in an entry such as state_dict or model; save `model.state_dict()`"
         )
     networks = {}
@@ -63,7 +75,7 @@ def read_weights(source: Path | str) -> Weights:
             networks[name] = Weights(resnet.tensors, inside + resnet.notes)
     if not networks:
         return Weights(max((tensors for _, tensors in states), key=len), ())
-    return _choose(path, networks, choice)
+    return _choose(origin, networks, choice)
 
 
 def _state_dicts(content: Any, entries: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict[str, np.ndarray]]]:
@@ -78,7 +90,7 @@ def _state_dicts(content: Any, entries: tuple[str, ...]) -> Iterator[tuple[tuple
             yield from _state_dicts(value, (*entries, key))
 
 
-def _choose(path: Path, networks: dict[str, Weights], choice: str | None) -> Weights:
+def _choose(origin: Path | str, networks: dict[str, Weights], choice: str | None) -> Weights:
     """Return the one network that fits the registry, or the chosen one.
 
     Raises:
@@ -90,7 +102,7 @@ def _choose(path: Path, networks: dict[str, Weights], choice: str | None) -> Wei
         ]
         if len(named) != 1:
             raise UserError(
-                f'{path} has {len(named)} networks called "{choice}": expected one of {_listed(networks)} after the #'
+                f'{origin} has {len(named)} networks called "{choice}": expected one of {_listed(networks)} after the #'
             )
         return networks[named[0]]
     fitting = {name: weights for name, weights in networks.items() if fits(weights.tensors)}
@@ -102,12 +114,12 @@ def _choose(path: Path, networks: dict[str, Weights], choice: str | None) -> Wei
         [average], [plain] = averages, [name for name in names if name not in averages]
         weights = fitting[average]
         if _shapes(weights) == _shapes(fitting[plain]):
-            note = f'took "{average}", the averaged weights; for the others, give {path}#{plain or "..."}'
+            note = f'took "{average}", the averaged weights; for the others, give {origin}#{plain or "..."}'
             return Weights(weights.tensors, (note, *weights.notes))
     if len(names) > 1:
         raise UserError(
-            f"{path} has {len(names)} networks, {_listed(names)}: choose one by its name after a #, as in "
-            f"{path}#{names[0] or names[1]}"
+            f"{origin} has {len(names)} networks, {_listed(names)}: choose one by its name after a #, as in "
+            f"{origin}#{names[0] or names[1]}"
         )
     return fitting[names[0]]
 

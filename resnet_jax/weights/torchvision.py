@@ -63,33 +63,59 @@ def assign(
 
     Args:
         model: a network of this package; it may be abstract (`nnx.eval_shape`), which saves drawing weights.
-        tensors: arrays, or torch tensors on the CPU, by key; `num_batches_tracked` may be missing.
+        tensors: arrays, or torch tensors, by key; `num_batches_tracked` may be missing.
         head: "fresh" keeps the model's own classifier and ignores the tensors for it.
 
     Raises:
-        Misfit: keys are missing or unexpected, a shape differs, or a value is not finite; `model` is then unchanged.
+        Misfit: keys are missing or unexpected, or a shape differs; `model` is then unchanged.
+        UserError: a value is not finite in float32, a tensor has no values, or a classifier to keep is abstract;
+            likewise.
     """
     variables = {_key(path): variable for path, variable in _variables(model).items()}
     expected = torchvision_shapes(model)
-    arrays = {key: value if isinstance(value, np.ndarray) else np.asarray(value) for key, value in tensors.items()}
+    arrays = {key: as_array(value) for key, value in tensors.items()}
     counts = {key: arrays.pop(key) for key in list(arrays) if key.split(".")[-1] == COUNTER}
     if head == "fresh":
+        if any(is_head(key, model.head) and _is_abstract(variable) for key, variable in variables.items()):
+            raise UserError('head="fresh" got a model without weights: build it without eval_shape')
         arrays = {key: array for key, array in arrays.items() if not is_head(key, model.head)}
         expected = {key: shape for key, shape in expected.items() if not is_head(key, model.head)}
     _check({key: array.shape for key, array in arrays.items()}, expected)
     if other := [key for key in expected if not jnp.issubdtype(arrays[key].dtype, jnp.floating)]:
         kinds = ", ".join(sorted({str(arrays[key].dtype) for key in other}))
-        raise Misfit(
-            f"the weights have {len(other)} tensors of type {kinds} ({_first(other)}); expected floating point"
+        raise UserError(
+            f"the weights have {len(other)} tensors of type {kinds} ({_first(other)}): expected floating point; save "
+            "the network's weights before their quantization"
         )
-    if broken := [key for key in expected if not np.isfinite(arrays[key]).all()]:
-        raise Misfit(f"the weights have NaN or infinity in {len(broken)} of {len(expected)} tensors ({_first(broken)})")
-    for key in expected:
-        variable = variables[key]
-        value = arrays[key].transpose(FROM_TORCHVISION[arrays[key].ndim])
-        variable.set_value(jnp.array(value, variable.dtype))
+    with np.errstate(over="ignore"):  # of float64, and reported below
+        values = {key: arrays[key].astype(variables[key].dtype, copy=False) for key in expected}
+    if broken := [key for key, value in values.items() if not np.isfinite(value).all()]:
+        raise UserError(
+            f"the weights have NaN or infinity in {len(broken)} of {len(expected)} tensors ({_first(broken)}): give "
+            "others, such as an earlier checkpoint of the same training"
+        )
+    for key, value in values.items():
+        variables[key].set_value(jnp.array(value.transpose(FROM_TORCHVISION[value.ndim])))
     for key, norm in _counters(model).items():
         setattr(norm, COUNTER, int(counts.get(key, 0)))
+
+
+def as_array(value: Any) -> np.ndarray:
+    """Return a tensor as an array. A torch tensor is recognized by its methods, since torch is not imported here.
+
+    Raises:
+        UserError: the tensor has no values.
+    """
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    tensor = value.detach()
+    try:
+        return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()  # NumPy has no bfloat16
+    except (NotImplementedError, TypeError) as error:  # on the device "meta"; sparse
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"can't read a torch tensor ({reason}): give the state dict of a network with weights"
+        ) from error
 
 
 def is_head(key: str, head: str) -> bool:
@@ -100,6 +126,10 @@ def is_head(key: str, head: str) -> bool:
 def _variables(model: Any) -> dict[tuple, nnx.Variable]:
     state = model if isinstance(model, nnx.State) else nnx.state(model, (nnx.Param, nnx.BatchStat))
     return dict(nnx.to_flat_state(state))
+
+
+def _is_abstract(variable: nnx.Variable) -> bool:
+    return isinstance(variable.get_value(), jax.ShapeDtypeStruct)
 
 
 def _counters(model: Any) -> dict[str, nnx.Module]:

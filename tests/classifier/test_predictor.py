@@ -1,5 +1,7 @@
 """The predictor is compiled once for each of a few batch sizes."""
 
+import inspect
+
 import jax
 import numpy as np
 import pytest
@@ -32,6 +34,12 @@ def test_predictions_equal_those_of_the_model(classifier, predictor):
         classifier.model, classifier.preprocessing.normalize(IMAGES[:3])
     )
     np.testing.assert_allclose(predictor(IMAGES[:3]).logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_images_of_an_unknown_range_are_not_normalized(kind):
+    with pytest.raises(TypeError, match=rf"{kind.__name__}.*uint8"):
+        inspect.unwrap(Preprocessing.normalize)(Preprocessing(), np.zeros((1, 8, 8, 3), kind))  # without type checks
 
 
 def test_probabilities_sum_to_one(predictor):

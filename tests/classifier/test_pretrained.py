@@ -1,6 +1,9 @@
 """Trained networks from every kind of source, with their class names and preprocessing."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import msgspec
@@ -73,6 +76,99 @@ def test_loading_reports_removed_prefixes(tiny, tmp_path):
     assert same_weights(model, tiny)
 
 
+def wrapped(tensors: dict[str, np.ndarray]) -> dict:
+    return {"epoch": 3, "state_dict": {f"module.{key}": tensor for key, tensor in tensors.items()}}
+
+
+def test_a_dictionary_is_unwrapped_as_a_file_is(tiny):
+    model = TINY.abstract()
+    notes = resnet_jax.load_torchvision(model, wrapped(to_torchvision(tiny)))
+    assert [fact in " ".join(notes) for fact in ("state_dict", "module.")] == [True, True]
+    assert same_weights(model, tiny)
+    assert same_weights(resnet_jax.from_pretrained("resnet18", wrapped(to_torchvision(tiny))), tiny)
+
+
+def test_load_torchvision_reads_a_folder(tiny, tmp_path):
+    resnet_jax.save_pretrained(tiny, tmp_path)
+    model = TINY.abstract()
+    assert resnet_jax.load_torchvision(model, tmp_path) == ()
+    assert same_weights(model, tiny)
+
+
+def test_a_dictionary_without_weights_is_refused_with_its_keys():
+    with pytest.raises(UserError, match=r"epoch.*state_dict"):
+        resnet_jax.from_pretrained("resnet18", {"epoch": 3})
+
+
+@pytest.mark.parametrize("path", ["none.pth", "no/such/folder"])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_that_does_not_exist_is_refused_with_what_is_expected(tmp_path, path, kind):
+    source = kind(tmp_path / path)
+    for load in (lambda: resnet_jax.from_pretrained("resnet18", source), lambda: load_into_tiny(source)):
+        with pytest.raises(UserError, match=f"{path}.*run folder.*published name"):
+            load()
+
+
+def load_into_tiny(source, **options) -> resnet_jax.ResNet:
+    model = TINY.build()
+    resnet_jax.load_torchvision(model, source, **options)
+    return model
+
+
+def test_from_pretrained_names_the_architecture_to_give(tiny):
+    with pytest.raises(UserError, match='give the architecture "resnet18"') as caught:
+        resnet_jax.from_pretrained("resnet34", to_torchvision(tiny))
+    assert "head" not in str(caught.value)
+    assert same_weights(resnet_jax.from_pretrained("resnet18", to_torchvision(tiny)), tiny)
+
+
+def test_weights_without_a_classifier_get_a_fresh_one_as_the_error_says(tiny):
+    tensors = {key: tensor for key, tensor in to_torchvision(tiny).items() if not key.startswith("fc.")}
+    with pytest.raises(UserError, match=r"fc\.weight.*give num_classes") as caught:
+        resnet_jax.from_pretrained("resnet18", tensors)
+    assert "head" not in str(caught.value)
+    for classes in (5, 1000):
+        assert logits(resnet_jax.from_pretrained("resnet18", tensors, num_classes=classes)).shape == (2, classes)
+
+    with pytest.raises(UserError, match='give head="fresh"') as caught:
+        load_into_tiny(tensors)
+    assert "num_classes" not in str(caught.value)
+    np.testing.assert_array_equal(load_into_tiny(tensors, head="fresh").conv1.kernel[...], tiny.conv1.kernel[...])
+
+
+def test_a_fresh_classifier_of_a_network_without_weights_is_refused(tiny):
+    with pytest.raises(UserError, match="eval_shape"):
+        resnet_jax.load_torchvision(TINY.abstract(), to_torchvision(tiny), head="fresh")
+
+
+def test_a_network_with_nan_is_not_told_to_be_built_otherwise(tiny):
+    tensors = to_torchvision(tiny)
+    tensors["fc.bias"][0] = np.nan
+    for load in (load_into_tiny, lambda tensors: resnet_jax.from_pretrained("resnet18", tensors)):
+        with pytest.raises(UserError, match=r"NaN.*fc\.bias.*earlier checkpoint") as caught:
+            load(tensors)
+        assert "architecture" not in str(caught.value)
+
+
+MISTAKEN = """
+import resnet_jax
+from resnet_jax.errors import UserError
+for arch, source in (("ResNet18", {}), ("resnet18", None), ("resnet18", 3.5)):
+    try:
+        resnet_jax.from_pretrained(arch, source)
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_an_unknown_architecture_or_kind_of_source_is_an_error_with_those_expected():
+    """In a process without the type checks of the tests."""
+    result = subprocess.run([sys.executable, "-c", MISTAKEN], capture_output=True, text=True, check=True)
+    arch, nothing, number = result.stdout.splitlines()
+    assert "'ResNet18'" in arch and all(name in arch for name in REGISTRY)
+    assert "NoneType" in nothing and "float" in number and all("state dict" in line for line in (nothing, number))
+
+
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 def test_from_pretrained_builds_the_network_of_a_file(tiny, tmp_path, name):
     write_weights(tmp_path / name, to_torchvision(tiny))
@@ -132,11 +228,15 @@ def test_a_replaced_classifier_that_is_not_linear_is_refused_before_anything_is_
     assert not (tmp_path / "saved").exists()
 
 
-def test_weights_without_a_classifier_need_a_number_of_classes(tiny):
-    tensors = {key: value for key, value in to_torchvision(tiny).items() if not key.startswith("fc.")}
-    with pytest.raises(UserError, match="num_classes"):
-        resnet_jax.from_pretrained("resnet18", tensors)
-    assert logits(resnet_jax.from_pretrained("resnet18", tensors, num_classes=3)).shape == (2, 3)
+def test_a_network_of_ones_own_gets_its_state_dict_as_it_is():
+    class Deeper(resnet_jax.ResNet):
+        stage_sizes = (1, 1, 1, 1)
+
+    models = [Deeper(5, stem="cifar", width=4, rngs=nnx.Rngs(seed)) for seed in (0, 1)]
+    for model in models:
+        model.fc = nnx.Sequential(nnx.Linear(32, 8, rngs=nnx.Rngs(1)), nnx.relu, nnx.Linear(8, 5, rngs=nnx.Rngs(2)))
+    resnet_jax.load_torchvision(models[0], to_torchvision(models[1]))
+    np.testing.assert_array_equal(logits(models[0]), logits(models[1]))
 
 
 def test_class_names_that_do_not_fit_are_refused_before_anything_is_written(tiny, tmp_path):

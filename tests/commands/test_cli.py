@@ -269,7 +269,7 @@ def test_fine_tuning_normalizes_like_the_pretraining(run, photographs, tmp_path)
 
 def test_fine_tuning_from_another_architecture_names_it(run, photographs, tmp_path):
     config = replace(finetuning(run[0], photographs), model=ModelConfig("resnet34", width=4, pretrained=str(run[0])))
-    with pytest.raises(UserError, match="the nearest architecture is resnet18"):
+    with pytest.raises(UserError, match=r"--model\.arch resnet34 .* need --model\.arch resnet18 "):
         loop.train(config, tmp_path / "tuned", console=Console(file=io.StringIO()))
 
 

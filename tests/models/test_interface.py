@@ -87,6 +87,39 @@ def test_a_view_has_its_own_mode():
     assert all(norm.use_running_average for _, norm in nnx.iter_modules(model) if isinstance(norm, BatchNorm))
 
 
+def in_place(change):
+    """Make a function that returns its argument, after a change."""
+
+    def changed(model: ResNet, average: bool) -> ResNet:
+        change(model, average)
+        return model
+
+    return changed
+
+
+IDIOMS = {  # NNX's ways to set a mode; `average` is evaluation
+    "train and eval": in_place(lambda model, average: model.eval() if average else model.train()),
+    "set_attributes": in_place(lambda model, average: model.set_attributes(use_running_average=average)),
+    "set_attributes of a kind": in_place(
+        lambda model, average: model.set_attributes(BatchNorm, use_running_average=average)
+    ),
+    "view": lambda model, average: nnx.view(model, use_running_average=average),
+    "view of a kind": lambda model, average: nnx.view(model, only=BatchNorm, use_running_average=average),
+    "view with dropout": lambda model, average: nnx.view(
+        model, use_running_average=average, deterministic=average, raise_if_not_found=False
+    ),
+    "with_attributes": lambda model, average: nnx.with_attributes(model, use_running_average=average),
+}
+
+
+@pytest.mark.parametrize("idiom", IDIOMS)
+def test_every_idiom_of_nnx_sets_the_mode_which_the_argument_overrides(idiom):
+    training = IDIOMS[idiom](tiny(), False)
+    assert moves_statistics(training) and not moves_statistics(training, train=False)
+    evaluating = IDIOMS[idiom](training, True)
+    assert not moves_statistics(evaluating) and moves_statistics(evaluating, train=True)
+
+
 @cache
 def abstract(arch: str) -> nnx.Module:
     return Network(arch, num_classes=7).abstract()

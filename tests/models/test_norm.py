@@ -92,7 +92,8 @@ def test_the_gradients_equal_those_of_two_pass_statistics_in_float64():
 
     def ours(groups, scale, bias):
         norm = BatchNorm(6, group_size=3, dtype=jnp.float64)
-        norm.scale[...], norm.bias[...], norm.mean[...] = scale, bias, origin
+        for variable, value in ((norm.scale, scale), (norm.bias, bias), (norm.mean, origin)):
+            variable.set_value(value)  # with its type
         return norm(groups.reshape(-1, *groups.shape[2:]), train=True).reshape(groups.shape)
 
     with jax.enable_x64(True):

@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -178,8 +179,17 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def test_a_plain_nnx_jit_loop_trains_the_network():
-    model = tiny()
+@pytest.fixture(params=[True, False], ids=["graph", "tree"])
+def nnx_mode(request):
+    """Set NNX's way through modules: as graphs, its default, or as trees, its announced default."""
+    with nnx.set_graph_mode(request.param), nnx.set_graph_updates(request.param):
+        yield
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_plain_nnx_jit_loop_trains_it(nnx_mode, recompute):
+    model = tiny(recompute=recompute)
+    before = statistics(model)
     optimizer = nnx.Optimizer(model, optax.sgd(0.05, momentum=0.9), wrt=nnx.Param)
     images, labels = draw(8, 16, 16, 3), jnp.arange(8) % 5
 
@@ -191,6 +201,7 @@ def test_a_plain_nnx_jit_loop_trains_the_network():
 
     losses = [float(train_step(model, optimizer, images, labels)) for _ in range(10)]
     assert losses[-1] < losses[0] / 4
+    assert not any(np.array_equal(before[path], after) for path, after in statistics(model).items())
 
 
 def test_a_pure_step_with_split_and_merge_updates_the_running_statistics():
@@ -221,3 +232,14 @@ def test_the_network_runs_as_a_linen_module_with_mutable_statistics():
     assert logits.shape == (2, 5)
     old, new = (np.asarray(tree["batch_stats"]["bn1"]["mean"]) for tree in (variables, updates))
     assert not np.array_equal(old, new)
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+def test_it_is_exported_for_images_of_any_number_and_size_on_every_platform(stem):
+    model, platforms = tiny(stem=stem), ("cpu", "cuda", "tpu")
+    images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, height, width, 3"), jnp.float32)
+    exported = jax.export.export(jax.jit(model), platforms=platforms)(images)
+    assert exported.platforms == platforms
+    for shape in ((2, 33, 40, 3), (1, 9, 8, 3)):  # the later stages of the smaller one have outputs of up to 2x2 pixels
+        images = draw(*shape)
+        np.testing.assert_allclose(exported.call(images), forward(model, images), rtol=1e-4, atol=1e-5)

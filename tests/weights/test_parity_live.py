@@ -1,5 +1,6 @@
 """The whole family computes what an installed torchvision computes: `pytest -m parity`, with the parity extra."""
 
+import inspect
 from urllib.error import URLError
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from golden.replay import replay
 
 import resnet_jax
 from resnet_jax.classifier.pretrained import load_torchvision
+from resnet_jax.errors import UserError
 from resnet_jax.models.registry import REGISTRY
 from resnet_jax.weights.torchvision import to_torchvision
 
@@ -128,6 +130,53 @@ def test_a_state_dict_of_torch_tensors_loads_as_it_is():
     model = our_model("resnet18")
     load_torchvision(model, state_dict)
     assert all(np.array_equal(tensor, state_dict[key].numpy()) for key, tensor in to_torchvision(model).items())
+
+
+SOURCES = {
+    "a module": lambda reference: reference,
+    "a wrapped module": torch.nn.DataParallel,
+    "parameters that require gradients": lambda reference: (
+        dict(reference.named_parameters()) | dict(reference.named_buffers())
+    ),
+    "a checkpoint": lambda reference: {"epoch": 3, "model": reference.state_dict()},
+    "double precision": lambda reference: {key: it.double() for key, it in reference.state_dict().items()},
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_torchs_weights_load_bit_for_bit_from(kind):
+    reference = torch_model("resnet18")
+    expected, source = reference.state_dict(), SOURCES[kind](reference)
+    model = our_model("resnet18")
+    load_torchvision(model, source)
+    for loaded in (model, resnet_jax.from_pretrained("resnet18", source)):
+        assert all(np.array_equal(tensor, expected[key].numpy()) for key, tensor in to_torchvision(loaded).items())
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_half_precision_tensors_of_torch_load_with_their_values(kind):
+    state_dict = {key: it.to(getattr(torch, kind)) for key, it in torch_model("resnet18").state_dict().items()}
+    model = our_model("resnet18")
+    load_torchvision(model, state_dict)
+    tensors = to_torchvision(model)
+    assert tensors["conv1.weight"].dtype == np.float32
+    assert all(np.array_equal(tensor, state_dict[key].float().numpy()) for key, tensor in tensors.items())
+
+
+def test_a_torch_module_without_values_is_refused():
+    with torch.device("meta"):
+        reference = torch_model("resnet18")
+    with pytest.raises(UserError, match="meta"):
+        load_torchvision(our_model("resnet18"), reference)
+
+
+def test_images_as_a_torch_tensor_are_refused_with_remedies_that_work():
+    images, model = torch.zeros(2, 3, 32, 32), our_model(CIFAR)
+    with pytest.raises(TypeError, match=r"got a Tensor.*jax\.numpy\.asarray"):
+        inspect.unwrap(resnet_jax.Conv.__call__)(model.conv1, images)
+    with pytest.raises(ValueError, match=r"images\.transpose\(0, 2, 3, 1\)"):
+        inspect.unwrap(resnet_jax.Conv.__call__)(model.conv1, jnp.asarray(images))
+    assert model(jnp.asarray(images).transpose(0, 2, 3, 1)).shape == (2, draw.CLASSES)
 
 
 def test_the_running_variance_is_torchs_unbiased_one():

@@ -2,9 +2,11 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
@@ -49,9 +51,16 @@ class Conv(nnx.Module):
         self.dtype = dtype
 
     def __call__(
-        self, images: Float[Array, "batch height width in_channels"]
+        self, images: Float[Array | np.ndarray, "batch height width in_channels"]
     ) -> Float[Array, "batch out_height out_width out_channels"]:
-        return convolve(images.astype(self.dtype), self.kernel[...].astype(self.dtype), self.stride, self.groups)
+        """Convolve `images`.
+
+        Raises:
+            TypeError: `images` is not an array, or not of a floating-point type.
+            ValueError: `images` has other axes or another number of channels.
+        """
+        _check_images(images, self.kernel.shape[2] * self.groups)
+        return convolve(jnp.asarray(images, self.dtype), self.kernel[...].astype(self.dtype), self.stride, self.groups)
 
 
 def kaiming_normal(
@@ -78,3 +87,38 @@ def convolve(
     """
     ours, plain = (partial(function, stride=stride, groups=groups) for function in (convolve_on_cpu, convolution))
     return checkpoint_name(lax.platform_dependent(images, kernel, cpu=ours, default=plain), "convolution")
+
+
+def _check_images(images: Any, channels: int) -> None:
+    """Raise an error unless `images` is what a convolution of that many channels expects.
+
+    Only the type and the shape are read: a compiled program does not contain the check, and tracers pass it.
+    """
+    expected = f"expected floating-point images [batch, height, width, {channels}]"
+    if isinstance(images, jax.ShapeDtypeStruct):
+        raise TypeError(f"Conv got a ShapeDtypeStruct, {expected}: call jax.eval_shape(model, images)")
+    if not isinstance(getattr(images, "dtype", None), np.dtype):
+        raise TypeError(f"Conv got a {type(images).__name__}, {expected}: convert it with jax.numpy.asarray")
+    got = f"Conv got {images.dtype} images of shape {images.shape}"
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(
+            f"{got}, {expected}, normalized: (images / 255 - mean) / std with the mean and std of the training images; "
+            "Preprocessing().normalize(images) does so with ImageNet's"
+        )
+    if len(images.shape) != 4 or images.shape[3] != channels:
+        raise ValueError(f"{got}, {expected}: give {_remedy(images.shape, channels)}")
+
+
+def _remedy(shape: tuple[int, ...], channels: int) -> str:
+    match shape:
+        case (_, first, _, _) if first == channels:
+            return "images.transpose(0, 2, 3, 1)"
+        case (_, _, last) if last == channels:
+            return "images[None], a batch of one"
+        case (first, _, _) if first == channels:
+            return "images.transpose(1, 2, 0)[None], a batch of one"
+        case (_, _, _, 1) if channels == 3:
+            return "jax.numpy.repeat(images, 3, axis=3)"
+        case (_, _, _, 4) if channels == 3:
+            return "images[..., :3], without the alpha channel"
+    return "an array with these axes"

@@ -37,10 +37,10 @@ class BatchNorm(nnx.Module):
         group_size: int | None = None,
         dtype: DTypeLike = jnp.float32,
     ):
-        self.scale = nnx.Param(jnp.ones(channels))
-        self.bias = nnx.Param(jnp.zeros(channels))
-        self.mean = nnx.BatchStat(jnp.zeros(channels))
-        self.var = nnx.BatchStat(jnp.ones(channels))
+        self.scale = nnx.Param(jnp.ones(channels, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(channels, jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros(channels, jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones(channels, jnp.float32))
         self.num_batches_tracked = 0
         self.use_running_average = True  # the name by which NNX's own train() and eval() find it
         self.momentum = momentum
@@ -95,7 +95,7 @@ class BatchNorm(nnx.Module):
         return self._affine(groups, offset, var).reshape(images.shape)
 
     def _average(self, running: nnx.BatchStat, groups: Float[Array, "groups 1 1 1 channels"]) -> None:
-        new = lax.stop_gradient(groups.mean((0, 1, 2, 3)))
+        new = lax.stop_gradient(groups.mean((0, 1, 2, 3))).astype(running.dtype)
         running.set_value(self.momentum * running[...] + (1 - self.momentum) * new)
 
     def _affine(self, images: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:

@@ -66,7 +66,7 @@ class ResNetBlock(nnx.Module):
         self.downsample = _projection(in_channels, channels, stride, conv, norm)
         self.recompute = recompute
         if zero_init:
-            self.bn2.scale[...] = jnp.zeros(channels)
+            self.bn2.scale[...] = jnp.zeros_like(self.bn2.scale[...])
 
     def __call__(
         self, images: Float[Array, "batch height width in_channels"], *, train: bool | None = None
@@ -121,7 +121,7 @@ class BottleneckBlock(nnx.Module):
         self.downsample = _projection(in_channels, outer, stride, conv, norm)
         self.recompute = recompute
         if zero_init:
-            self.bn3.scale[...] = jnp.zeros(outer)
+            self.bn3.scale[...] = jnp.zeros_like(self.bn3.scale[...])
 
     def __call__(
         self, images: Float[Array, "batch height width in_channels"], *, train: bool | None = None
