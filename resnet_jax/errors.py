@@ -1,5 +1,6 @@
 """The errors that a user can cause, each with its exit code."""
 
+import errno
 import io
 import os
 import signal
@@ -9,6 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
+"""What a file system says that is full, broken or not to be written to."""
 
 interrupted = False
 """Whether Ctrl-C was pressed. Its exception is lost if it comes while other code, such as JAX, is imported."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from resnet_jax.checked_text import read_text
 from resnet_jax.errors import UserError
 
 LARGEST = 1 << 26
@@ -31,7 +32,7 @@ def read_json(path: Path, kind: Any, remedy: str) -> Any:
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"it has {path.stat().st_size:,} bytes, more than {LARGEST:,}")
-        content = json.loads(path.read_text())
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"can't read {path} ({error}): {remedy}") from error
     return check_json(content, kind, str(path), remedy)

@@ -1,9 +1,12 @@
 """Recipes: files whose `get_config()` returns the configuration of a run."""
 
 import argparse
+import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,10 +74,10 @@ def load_config(path: Path) -> Config:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent))  # a recipe may import another one beside it
     try:
-        spec.loader.exec_module(module)
-        config = module.get_config() if hasattr(module, "get_config") else None
+        with _importing_from(path.absolute().parent):  # a recipe may be a diff over its neighbor
+            spec.loader.exec_module(module)
+            config = module.get_config() if hasattr(module, "get_config") else None
     except UserError:
         raise
     except Exception as error:
@@ -84,6 +87,25 @@ def load_config(path: Path) -> Config:
     if not isinstance(config, Config):
         raise UsageError(f"--config: {path} has no function get_config() that returns a resnet_jax.config.Config")
     return config
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Import modules from a folder first, and leave no trace of them: the next recipe's neighbors may have their names.
+
+    A neighbor also comes before a module of its name that was imported from elsewhere, but not before Python's own.
+    """
+    neighbors = {file.stem for file in folder.glob("*.py")} - sys.stdlib_module_names
+    before = {name: sys.modules.pop(name) for name in neighbors & sys.modules.keys()}
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in neighbors & sys.modules.keys():
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 def _recipes() -> str:

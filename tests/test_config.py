@@ -7,6 +7,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -162,3 +163,21 @@ def test_a_damaged_configuration_of_a_run_is_refused(tmp_path, content):
 def test_a_recipe_of_the_package_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_config(Path("configs/digits.py")).data.name == "digits"
+
+
+def test_a_recipe_imports_its_own_neighbors_from_any_folder_and_leaves_none_of_them_behind(tmp_path, monkeypatch):
+    """Neighbors of the same name; the second recipe is given by a path relative to another folder."""
+    for epochs, name in ((11, "one"), (22, "two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "base.py").write_text(
+            f"from resnet_jax.config import Config, TrainConfig\nEPOCHS = {epochs}\n"
+            "def get_config():\n    return Config(train=TrainConfig(epochs=EPOCHS))\n"
+        )
+        (tmp_path / name / "recipe.py").write_text("from base import get_config\n")
+    elsewhere = SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "base", elsewhere)
+    monkeypatch.chdir(tmp_path / "one")
+    path, names = list(sys.path), sys.modules.keys() - {"base"}
+    assert load_config(tmp_path / "one" / "recipe.py").train.epochs == 11
+    assert load_config(Path("../two/recipe.py")).train.epochs == 22
+    assert sys.path == path and sys.modules["base"] is elsewhere and sys.modules.keys() - {"base"} == names

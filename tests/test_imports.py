@@ -9,7 +9,7 @@ import pytest
 
 REPO = Path(__file__).parent.parent
 LADDER = (  # the lowest first; the modules of one rung may not import each other, but those of one package may
-    "errors",
+    "errors checked_text",
     "json_files",
     "models",
     "config hardware",
@@ -23,10 +23,12 @@ LADDER = (  # the lowest first; the modules of one rung may not import each othe
     "__main__",
 )
 ASSEMBLERS = (  # those that see the configuration; all others take plain values
-    *("recipe", "runs.folder", "runs.logbook", "runs.reading", "classifier", "planning", "benchmarking", "commands"),
+    *("recipe", "runs.opening", "runs.logbook", "runs.reading", "classifier", "planning", "benchmarking", "commands"),
     *("training.setup", "training.program", "training.model", "training.loop"),
 )
-FRONT_DOORS = "cli config errors recipe models.registry commands hardware.compilation_cache"  # `--help` imports them
+FRONT_DOORS = (
+    "cli checked_text config errors recipe models.registry commands hardware.compilation_cache"  # `--help` imports them
+)
 MODULES = {
     ".".join(path.relative_to(REPO / "resnet_jax").with_suffix("").parts): path
     for path in (REPO / "resnet_jax").rglob("*.py")

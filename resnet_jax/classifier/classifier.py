@@ -25,13 +25,16 @@ class Classifier:
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     info: dict[str, Any]
-    """Where it comes from: of a run, the configuration and the step; of a file, what was renamed or left out."""
+    """Where it comes from: of a run, the configuration, the step and the damaged checkpoints in whose place it was
+    read; of a file, what was renamed or left out."""
     named: bool = True
     """Whether the class names come with the weights; otherwise they are ImageNet's or numbers, by their count."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is used of the source, one phrase each: the best checkpoint, or a part of a file."""
+        """What is used of the source, one phrase each: which checkpoint of a run, or which part of a file."""
+        if damaged := self.info.get("damaged"):
+            return (f"step {self.info['step']:,}, since checkpoint {', '.join(map(str, damaged))} is damaged",)
         best = (f"step {self.info['step']:,}, the best on val",) if self.info.get("best") else ()
         return (*best, *self.info.get("notes", ()))
 
@@ -50,9 +53,7 @@ def load_classifier(source: Path | str, *, arch: Architecture | None = None) -> 
     trained = read_trained(source)
     network = trained.network
     if arch is not None and network.arch != arch:
-        raise UserError(
-            f"{source} is a {network.arch}, not a {arch}: leave out arch (in a command --arch) or correct it"
-        )
+        raise UserError(f"{source} is a {network.arch}, not a {arch}: give its own architecture, or none")
     if not has_head(trained.tensors):
         left = "".join(f"; {note}" for note in trained.info["notes"])
         raise UserError(

@@ -17,6 +17,7 @@ from resnet_jax.classifier.classifier import Classifier
 from resnet_jax.classifier.gradcam import write_overlay
 from resnet_jax.classifier.predictor import Predictor
 from resnet_jax.classifier.preprocessing import Preprocessing
+from resnet_jax.data.reading.skipped import what_is
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -83,8 +84,8 @@ def decode_ahead(paths: Sequence[str], preprocessing: Preprocessing, ahead: int)
     """Decode in threads, in order, at most `ahead` images in advance; for one that can't be read, yield the reason."""
 
     def decode(path: str) -> Image | str:
-        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-            return "not a regular file"  # reading a pipe would wait forever
+        if os.path.lexists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            return what_is(Path(path))  # reading a pipe would wait forever
         try:
             return preprocessing.decode(Path(path))
         except UnidentifiedImageError:

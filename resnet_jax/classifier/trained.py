@@ -90,7 +90,8 @@ def read_trained(source: Path | str) -> Trained:
     if hub.is_name(str(file)):
         return _read_published(str(file), choice)
     if not path.exists():
-        raise UserError(f"there is no file or folder {path}: expected {KINDS}; correct the path")
+        why = hub.why_path(str(file))
+        raise UserError(f"there is no file or folder {path}{why}: expected {KINDS}; correct the path")
     return _read_file(path, choice)
 
 
@@ -105,16 +106,16 @@ def _read_run(path: Path) -> Trained:
     tensors = to_torchvision(restored.state["params"]) | to_torchvision(restored.state["batch_stats"])
     size = min(info.image_shape[:2])
     preprocessing = Preprocessing(info.mean, info.std, image_size=size, resize=size)
-    origin = {"config": info.config, "step": restored.step, "best": info.score is not None}
+    best = info.score is not None and not restored.damaged
+    origin = {"config": info.config, "step": restored.step, "best": best, "damaged": list(restored.damaged)}
     return Trained(tensors, network, names, preprocessing, origin)
 
 
 def _read_published(name: str, choice: str | None) -> Trained:
-    path = hub.fetch(name, "config.json").parent
-    transformed = "model_type" in read_json(path / "config.json", dict[str, Any], FOLDER_REMEDY)
-    for file in (hub.FILE, "preprocessor_config.json")[: 1 + transformed]:
-        hub.fetch(name, file)
-    return _read_folder(path, choice)
+    config, _ = hub.fetch(name, "config.json", hub.FILE)
+    if "model_type" in read_json(config, dict[str, Any], FOLDER_REMEDY):
+        hub.fetch(name, "preprocessor_config.json")
+    return _read_folder(config.parent, choice)
 
 
 def _read_folder(path: Path, choice: str | None) -> Trained:

@@ -99,6 +99,7 @@ def _figures(classifier: Any, data: EvalData, tta: Literal["none", "flip", "full
     return {
         **({"step": classifier.info["step"]} if "step" in classifier.info else {}),
         "best": classifier.info.get("best", False),
+        "damaged_checkpoints": classifier.info.get("damaged", []),
         "dataset": dataset.name,
         "split": data.split,
         "images": result.count,

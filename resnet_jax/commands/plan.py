@@ -1,6 +1,9 @@
 """`resnet-jax plan`: whether a training run fits another machine, and how fast it could be there at most."""
 
 import json as json_lines
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,7 +88,8 @@ def plan(
     job = make_job(replace(recipe, train=train), images, image_size, classes, resident=resident)
     jax.config.update("jax_platforms", "cpu")  # programs are compiled for the target, not run on it
     jax.config.update("jax_enable_compilation_cache", False)  # which is for programs that run here
-    figures = figures_of(Compiler(job, machine), price)
+    with _naming_the_recipe():
+        figures = figures_of(Compiler(job, machine), price)
     if json:
         print(json_lines.dumps(figures))
     else:
@@ -99,6 +103,15 @@ def _recipe(path: Path | None, arch: Architecture | None, image_size: int | None
     if arch is None or image_size is None:
         raise UsageError("--config: got nothing, expected a recipe, or --arch with a network such as resnet18")
     return Config(model=ModelConfig(arch=arch, stem="imagenet" if image_size > 64 else "cifar"))
+
+
+@contextmanager
+def _naming_the_recipe() -> Iterator[None]:
+    """Say that a value is the recipe's, where the error inside names an option of the trainer."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(re.sub(r"--([a-z]+)\.([a-z-]+)", r"the recipe's \1.\2", str(error))) from error
 
 
 def _print(figures: dict[str, Any], target: "Target") -> None:

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.text import Text
 
-from resnet_jax.data.reading.folder import OVERLAY, describe_skipped, list_images
+from resnet_jax.data.reading.folder import list_images
+from resnet_jax.data.reading.skipped import OVERLAY, describe_skipped
 from resnet_jax.errors import UsageError, UserError, printable
 from resnet_jax.models.registry import Architecture
 from resnet_jax.runs.tables import cell

@@ -20,6 +20,8 @@ from resnet_jax.runs.terminal import plot_curves
 def show(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("runs.png")) -> None:
     """Show the curves, figures and differences of runs, including runs that are still training.
 
+    Runs that ended before their first step are named and left out.
+
     Example: resnet-jax show runs/digits-* --out digits.png
 
     Args:
@@ -34,9 +36,18 @@ def show(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("runs
 
     if not runs:
         raise UsageError("RUNS: got none, expected one or more run folders, as in: resnet-jax show runs/*")
-    shown = [read_run(path, number, _name(path, runs)) for number, path in enumerate(runs)]
-    draw_comparison(shown, out)
+    shown: list[ShownRun] = []
+    empty: list[ShownRun] = []
+    for path in runs:
+        run = read_run(path, len(shown), _name(path, runs))
+        (empty if run.empty else shown).append(run)
     console = Console(highlight=False)
+    if empty:
+        names = ", ".join(run.name for run in empty)
+        console.print(Text(f"left out, as they ended before their first step: {names}"), soft_wrap=True)
+    if not shown:
+        return
+    draw_comparison(shown, out)
     console.print(plot_curves(shown, console.width))
     for renderable in (*_tables(shown, console), *_seeds(shown), *_differences(shown)):
         console.print(renderable)

@@ -50,7 +50,8 @@ class Dataset:
             return self
         if self.val is not None:
             raise UsageError(
-                f"--data.val-fraction: got {fraction}, but {self.name} has its own validation split: use one of them"
+                f"{self.name} has a validation split of its own, and the configuration holds out {fraction} "
+                "of the training images as well: train without one of them (`--data.val-fraction None`)"
             )
         kept, held = (
             Split(self.train.images[indices], self.train.labels[indices])
@@ -102,8 +103,8 @@ def load(
             if images.shape[1:] != arrays.setdefault(first, images).shape[1:]:
                 raise UserError(
                     f"the images of {source.name} have one size (height, width) in {first} and another in {split}: "
-                    f"{arrays[first].shape[1:3]} and {images.shape[1:3]}. Set `--data.image-size` to resize and crop "
-                    "all of them."
+                    f"{arrays[first].shape[1:3]} and {images.shape[1:3]}. Resize them, or train with "
+                    "`--data.image-size` for all of them."
                 )
             arrays |= {split: images, f"{split}_labels": labels}
         return arrays

@@ -1,12 +1,14 @@
 """What images there are: a prepared TFDS set or a folder of images, opened without decoding an image."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_jax.data.reading.cache import fingerprint
-from resnet_jax.data.reading.folder import Classes, describe_skipped, list_folder
+from resnet_jax.data.reading.folder import Classes, list_folder
 from resnet_jax.data.reading.images import Example, Examples
+from resnet_jax.data.reading.skipped import describe_skipped, what_is
 from resnet_jax.data.reading.tfds_folders import default_data_dir
 from resnet_jax.errors import UserError
 
@@ -52,7 +54,12 @@ def open_tfds(name: str, data_dir: Path | None = None) -> Source:
     """
     from resnet_jax.data.reading.prepared import PreparedSplit, open_builder  # loads TFDS
 
-    builder = open_builder(name, (data_dir or default_data_dir()).expanduser().absolute())
+    folder = (data_dir or default_data_dir()).expanduser().absolute()
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UserError(
+            f"{folder} is {what_is(folder)}, expected the folder of TFDS: correct --data.dir or TFDS_DATA_DIR"
+        )
+    builder = open_builder(name, folder)
     image_key, label_key = _image_and_label(builder.info)
     splits = [
         PreparedSplit(builder, split, image_key, label_key)

@@ -35,9 +35,9 @@ def diagnose(root: Path, environ: Mapping[str, str], data_dir: Path) -> list[Fin
         packages.tensorflow(installed, sys.modules, gpu="gpu" in devices.platforms(answer)),
         storage.compiled_programs(answer.get("cache")),
         storage.decoded_images(),
-        storage.disk("runs", Path.cwd(), "give a --workdir on another disk"),
+        storage.disk("runs", Path.cwd(), "`train --workdir FOLDER` with a folder on another disk"),
         storage.disk("image cache", image_cache(), "set XDG_CACHE_HOME to a folder on another disk"),
-        storage.disk("data sets", data_dir, "set TFDS_DATA_DIR or --data.dir to a folder on another disk"),
+        storage.disk("data sets", data_dir, "set TFDS_DATA_DIR to a folder on another disk"),
         storage.prepared(data_dir),
         storage.decoding(),
     ]

@@ -24,6 +24,8 @@ COMPARED = ("class_names", "image_shape", "train_images", "test_images", "mean",
 class Checkpoints:
     """The checkpoints of one run: a folder `<step>` for each, with `state` (arrays) and `info` (JSON) inside.
 
+    A damaged one is renamed to `<step>.unreadable` at once: with a wrong score it would take the place of the best.
+
     Args:
         directory: holds the folders; made if it does not exist.
         keep: number of the latest checkpoints to keep.
@@ -33,6 +35,12 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int, best: bool):
         self.directory = directory.absolute()
         self._best = best
+        self._damaged: dict[int, str] = {}
+        for step in complete_steps(self.directory):
+            try:
+                check_manifest(self.directory / str(step))
+            except (ValueError, OSError) as error:
+                self._set_aside(step, error)
         kept = [policies.LatestN(keep), policies.BestN(get_metric_fn=_score, n=1)] if best else [policies.LatestN(keep)]
         self._manager = ocp.CheckpointManager(
             self.directory,
@@ -85,33 +93,36 @@ class Checkpoints:
         Args:
             like: a state of the expected structure, of which shapes and types are used.
             sharding: where the arrays go, whatever devices they were saved from.
-            report: called with a message about each damaged checkpoint, which is then renamed to `<step>.unreadable`.
-            info: metadata of the run, which is compared with what is stored.
+            report: is told of each damaged checkpoint, also of those that were renamed before.
+            info: metadata of the run that is to go on, which is compared with those stored.
 
         Raises:
             UserError: all checkpoints are damaged, or one has another structure or belongs to other images.
         """
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
-        found = self.steps
-        for step in reversed(found):
+        restored = None
+        for step in reversed(self.steps):
             try:
-                check_manifest(self.directory / str(step))
                 stored, structure = self._info(step), stored_structure(self.directory / str(step))
                 _check_images(stored, info or {})
                 self._check_structure(step, structure, structure_of(like))
                 arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-                return Restored(step, self._manager.restore(step, args=arguments)["state"], stored)
+                restored = Restored(step, self._manager.restore(step, args=arguments)["state"], stored)
+                break
             except (MemoryError, jax.errors.JaxRuntimeError, UserError):
                 raise  # not a fault of the file
             except Exception as error:  # whatever a damaged file makes Orbax or TensorStore raise
-                report(f"can't read checkpoint {step} in {self.directory} ({reason(error)}); trying the previous one")
-                self._set_aside(step)
-        if found:
+                self._set_aside(step, error)
+                self._manager.reload()
+        for step, why in sorted(self._damaged.items(), reverse=True):
+            report(f"can't read checkpoint {step} in {self.directory} ({why}); renamed to {step}.unreadable")
+        unreadable = sorted(path.name for path in self.directory.glob("*.unreadable"))
+        if restored is None and unreadable:
             raise UserError(
-                f"none of the checkpoints {found} in {self.directory} can be read: they were renamed to "
-                "<step>.unreadable; restore one from a copy, or start again with another --workdir"
+                f"none of the checkpoints in {self.directory} can be read ({', '.join(unreadable)}): restore one from "
+                "a copy, or start again with another --workdir"
             )
-        return None
+        return restored
 
     def close(self) -> None:
         """Wait for what is being written and release the folder."""
@@ -136,11 +147,11 @@ class Checkpoints:
                 f"differing arrays: {len(differing)} ({first}); use the version that wrote it, or another --workdir"
             )
 
-    def _set_aside(self, step: int) -> None:
+    def _set_aside(self, step: int, error: Exception) -> None:
         target = self.directory / f"{step}.unreadable"
         shutil.rmtree(target, ignore_errors=True)
         (self.directory / str(step)).rename(target)
-        self._manager.reload()
+        self._damaged[step] = reason(error)
 
     def _guard(self, action: Callable[[], object]) -> None:
         try:

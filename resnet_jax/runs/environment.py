@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from resnet_jax.json_files import read_json
-from resnet_jax.runs.folder import REMEDY, write_json
+from resnet_jax.runs.folder import write_json
 
 PACKAGES = ("resnet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
@@ -33,7 +33,7 @@ def environment() -> dict[str, Any]:
 def record_start(workdir: Path) -> None:
     """Add this process to `environment.json`, a list of all starts of the run."""
     path = workdir / "environment.json"
-    starts = read_json(path, list | dict, REMEDY) if path.exists() else []
+    starts = read_json(path, list | dict, "delete it, as it only describes earlier starts") if path.exists() else []
     if isinstance(starts, dict):  # a version that kept the last start only
         starts = [starts]
     write_json(path, [*starts, environment()])

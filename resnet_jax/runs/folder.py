@@ -1,16 +1,14 @@
-"""The folder of a run: made or checked against its configuration, locked, with a summary at the end."""
+"""The files of a run folder, read and written."""
 
 import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from resnet_jax.config import Config, as_dict, differences, from_dict
-from resnet_jax.errors import UsageError, UserError
+from resnet_jax.checked_text import read_text, write_text
+from resnet_jax.errors import UserError
 from resnet_jax.json_files import Count, check_json, read_json
 
 REMEDY = "restore it from a copy, or use another run folder"
@@ -41,37 +39,6 @@ class Summary(msgspec.Struct):
     dataset: str = ""
 
 
-@contextmanager
-def open_workdir(workdir: Path, config: Config) -> Iterator[None]:
-    """Make the run folder, or check that the run in it has this configuration, and keep it locked.
-
-    Raises:
-        UserError: it can't be written, or another process is training in it.
-        UsageError: it holds a run of another configuration, or one written by another version with other fields.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = (workdir / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"can't write to the run folder {workdir}: {error}; give a writable --workdir") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another process is training in {workdir}: wait for it, stop it, or give another --workdir"
-            ) from None
-        path = workdir / "config.json"
-        if not path.exists():
-            write_json(path, as_dict(config))
-        elif changed := differences(as_dict(from_dict(read_json(path, dict[str, Any], REMEDY))), as_dict(config)):
-            raise UsageError(
-                f"{workdir} holds a run of another configuration ({'; '.join(changed)}): "
-                "give its own values to resume it, or another --workdir"
-            )
-        yield
-
-
 def is_locked(workdir: Path) -> bool:
     """Tell whether a process is training in a run folder."""
     try:
@@ -82,6 +49,16 @@ def is_locked(workdir: Path) -> bool:
     except OSError:  # there is no such file
         pass
     return False
+
+
+def has_trained(workdir: Path) -> bool:
+    """Tell whether a run has left anything of its training: a checkpoint, even a damaged one, a figure or a summary."""
+    metrics = workdir / "metrics.jsonl"
+    return (
+        (workdir / "summary.json").exists()
+        or any((workdir / "checkpoints").glob("[0-9]*"))
+        or (metrics.exists() and metrics.stat().st_size > 0)
+    )
 
 
 def read_summary(workdir: Path) -> dict[str, Any] | None:
@@ -108,7 +85,7 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+        lines = [json.loads(line) for line in read_text(path, growing=True).split("\n")[:-1]]
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"can't read {path} ({error}): {REMEDY}") from error
     check_json(lines, list[Line], str(path), REMEDY)
@@ -123,10 +100,3 @@ def complete_steps(directory: Path) -> list[int]:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file; if the process is killed, the old or the new one remains."""
     write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file; if the process is killed, the old or the new one remains."""
-    new = path.with_suffix(path.suffix + ".new")
-    new.write_text(text)
-    new.replace(path)

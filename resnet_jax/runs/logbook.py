@@ -5,11 +5,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from resnet_jax.checked_text import GrowingText
 from resnet_jax.config import Config, as_dict
 from resnet_jax.errors import UsageError
 from resnet_jax.runs.environment import record_start
 from resnet_jax.runs.events import EventFile
-from resnet_jax.runs.folder import read_metrics, write_json, write_text
+from resnet_jax.runs.folder import read_metrics, write_json
 
 
 class Logbook:
@@ -29,12 +30,11 @@ class Logbook:
                 project=wandb_project, name=workdir.name, id=workdir.name, config=as_dict(config), resume="allow"
             )
         self.workdir = workdir
+        record_start(workdir)
         path = workdir / "metrics.jsonl"
         lines = [line for line in read_metrics(workdir) if line["step"] <= step]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-        self._metrics = path.open("a")
+        self._metrics = GrowingText(path, "".join(json.dumps(line) + "\n" for line in lines))
         self._events = EventFile(workdir / "tensorboard", step=step)
-        record_start(workdir)
 
     def __enter__(self) -> "Logbook":
         return self
@@ -47,8 +47,7 @@ class Logbook:
 
     def write(self, **values: Any) -> None:
         """Add a line with `step`, `epoch`, `split` and figures; accuracies are shares, losses nats."""
-        self._metrics.write(json.dumps(values) + "\n")
-        self._metrics.flush()
+        self._metrics.add(json.dumps(values))
         finite = {key: value for key, value in values.items() if isinstance(value, float) and math.isfinite(value)}
         figures = {f"{values['split']}/{key}": value for key, value in finite.items()}
         self._events.write(values["step"], figures)

@@ -35,6 +35,11 @@ class ShownRun:
     running: bool
 
     @property
+    def empty(self) -> bool:
+        """Whether the run ended before a step that was logged or saved."""
+        return self.step == 0 and not self.running and self.summary is None
+
+    @property
     def split(self) -> str:
         """Split that is evaluated during the training: "val" if images are held out, otherwise "test"."""
         return "test" if self.config["data"]["val_fraction"] is None else "val"

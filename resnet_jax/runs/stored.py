@@ -1,8 +1,11 @@
 """Reading checkpoints on disk: their steps, metadata and structure, and the weights to evaluate."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,41 +24,93 @@ class Restored:
     step: int
     state: PyTree
     info: dict[str, Any]
+    damaged: tuple[int, ...] = ()
+    """Steps of the checkpoints that can't be read, in whose place this one was."""
+
+
+class Described(NamedTuple):
+    """The metadata of a checkpoint."""
+
+    step: int
+    info: dict[str, Any]
 
 
 def read_evaluated(directory: Path) -> Restored:
     """Read the weights to evaluate, as NumPy arrays: of the best checkpoint, or of the last one if none has a score.
 
+    If that one can't be read, the next best is taken, or the one before, and a warning is logged.
+
     Returns:
         `state` is {"params": ..., "batch_stats": ...}, the averages if they are kept.
 
     Raises:
-        UserError: there is no checkpoint, or it can't be read.
+        UserError: there is no checkpoint, or none can be read.
     """
     steps = complete_steps(directory)
     if not steps:
         raise UserError(f"{directory} holds no checkpoint: train until the first one is written")
-    path = directory.absolute() / str(steps[-1])
+    infos: dict[int, dict[str, Any]] = {}
+    damaged: dict[int, str] = {}
+    for step in steps:
+        with _noting(step, damaged):
+            infos[step] = _read_info(directory.absolute() / str(step))
+    scores = {step: info["score"] for step, info in infos.items() if isinstance(info.get("score"), int | float)}
+    for step in sorted(infos, key=lambda step: (scores.get(step, -1.0), step), reverse=True):
+        with _noting(step, damaged):
+            check_manifest(directory.absolute() / str(step))
+            weights = _read_weights(directory.absolute() / str(step))
+            preferred = {other: why for other, why in damaged.items() if scores or other > step}
+            _warn(directory, preferred, step, scores)
+            return Restored(step, weights, infos[step], tuple(preferred))
+    raise UserError(
+        f"none of the checkpoints in {directory} can be read ({_listed(damaged)}): restore one from a copy, or train "
+        "again"
+    )
+
+
+@contextmanager
+def _noting(step: int, damaged: dict[int, str]) -> Iterator[None]:
+    """Note in `damaged` what a file of a checkpoint that can't be read raises inside."""
     try:
-        infos = {}
-        for step in steps:
-            path = directory.absolute() / str(step)
-            check_manifest(path, below="info/")
-            infos[step] = _read_info(path)
-        scores = {step: info["score"] for step, info in infos.items() if info.get("score") is not None}
-        step = max(scores, key=lambda step: (scores[step], step)) if scores else steps[-1]
-        path = directory.absolute() / str(step)
-        check_manifest(path)
-        return Restored(step, _read_weights(path), infos[step])
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError):
+        raise  # not a fault of the file
     except Exception as error:  # whatever a damaged file makes Orbax or TensorStore raise
-        raise UserError(
-            f"can't read checkpoint {path} ({reason(error)}): move it away to use the others, or restore it from a copy"
-        ) from error
+        damaged[step] = reason(error)
+
+
+def _warn(directory: Path, damaged: dict[int, str], step: int, scores: dict[int, float]) -> None:
+    """Say which checkpoint is used in the place of damaged ones."""
+    if damaged:
+        which = f", the best of the others on val with {scores[step]:.2%}" if step in scores else ""
+        logging.getLogger(__name__).warning(
+            "can't read checkpoint %s in %s; using checkpoint %d instead%s. The figures of a summary.json are those of "
+            "the checkpoint that it names as evaluated_step",
+            *(_listed(damaged), directory, step, which),
+        )
+
+
+def _listed(damaged: dict[int, str]) -> str:
+    return "; ".join(f"{step}: {why}" for step, why in sorted(damaged.items()))
+
+
+def read_latest_info(directory: Path) -> Described | None:
+    """Read the newest checkpoint's metadata, or the newest that can be read and has the run's configuration."""
+    for step in reversed(complete_steps(directory)):
+        with _noting(step, {}):
+            info = _read_info(directory.absolute() / str(step))
+            if "config" in info:
+                return Described(step, info)
+    return None
 
 
 def _read_info(path: Path) -> dict[str, Any]:
+    check_manifest(path, below="info/")
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-        return checkpointer.restore(path / "info")
+        info = checkpointer.restore(path / "info")
+    if not isinstance(info, dict):
+        raise ValueError("its metadata are not an object")
+    return info
 
 
 def _read_weights(path: Path) -> dict[str, PyTree]:

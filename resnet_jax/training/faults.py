@@ -1,16 +1,13 @@
 """Faults of disk, memory and numerics, as errors that name the remedy."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import DISK_ERRORS, UserError
 from resnet_jax.runs.checkpoint import Checkpoints
-
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
 
 @contextmanager

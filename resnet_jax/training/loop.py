@@ -15,8 +15,9 @@ from resnet_jax.config import Config
 from resnet_jax.data.memory import load
 from resnet_jax.hardware.sharding import make_mesh, replicated
 from resnet_jax.runs.checkpoint import Checkpoints
-from resnet_jax.runs.folder import open_workdir, read_summary
+from resnet_jax.runs.folder import read_summary
 from resnet_jax.runs.logbook import Logbook
+from resnet_jax.runs.opening import open_workdir
 from resnet_jax.training.epoch import finish_epoch
 from resnet_jax.training.faults import disk_faults, diverged, memory_faults
 from resnet_jax.training.interrupt import Interrupted, StopRequest

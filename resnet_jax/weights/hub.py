@@ -2,21 +2,40 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from resnet_jax.errors import UsageError, UserError
+from resnet_jax.errors import DISK_ERRORS, UsageError, UserError
 
 FILE = "model.safetensors"
+RUNS = "runs"
+"""Folder in which runs are by default, and so the beginning of a mistyped path rather than the owner of a model."""
 SUFFIXES = (".pth", ".pt", ".safetensors")
 # timm publishes torchvision's own files on the hub under these tags.
 TORCHVISION_TAGS = {"IMAGENET1K_V1": "tv_in1k", "IMAGENET1K_V2": "tv2_in1k"}
 
 
 def is_name(source: str) -> bool:
-    """Return whether this is a hub name, `owner/repository`: not in an existing folder, without a weights suffix."""
+    """Return whether this is a hub name, `owner/repository`, and not the path of a file or folder, also a mistyped one.
+
+    A path is what exists, what would be in an existing folder or in `runs`, and what has the suffix of weights.
+    """
     path = Path(source)
-    is_path = path.exists() or path.parent.exists() or path.suffix in SUFFIXES
-    return re.fullmatch(r"[\w-]+/[\w.-]+", source) is not None and not is_path
+    is_path = path.exists() or path.parent.exists() or path.parent.name == RUNS or path.suffix in SUFFIXES
+    return _has_form(source) and not is_path
+
+
+def why_path(source: str) -> str:
+    """Return why a source with the form of a hub name is taken for a path; empty if it does not have that form."""
+    path = Path(source)
+    if not _has_form(source):
+        return ""
+    reason = f"{path.parent} is a folder here" if path.parent.exists() else "it reads as a path"
+    return f" ({reason}, so no published name was looked up)"
+
+
+def _has_form(source: str) -> bool:
+    return re.fullmatch(r"[\w-]+/[\w.-]+", source) is not None
 
 
 def repository(name: str) -> str:
@@ -35,28 +54,74 @@ def repository(name: str) -> str:
     return f"timm/{arch}.{TORCHVISION_TAGS[tag]}"
 
 
-def fetch(name: str, file: str = FILE) -> Path:
-    """Return the path of a file of a published model, after downloading it on first use.
+def fetch(name: str, *files: str) -> list[Path]:
+    """Return the paths of files of a published model, after downloading them on first use.
+
+    A hub that does not answer is given up after HF_HUB_ETAG_TIMEOUT seconds, 10 by default; files that were downloaded
+    before are then used.
 
     Raises:
-        UserError: the file can't be downloaded (no connection, no such model, no disk space), or has another SHA-256.
+        UserError: a file can't be downloaded (no connection, no such model, no disk space), or has another SHA-256.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     repo = repository(name)
+    paths = []
+    for file in files:
+        try:
+            path = _download(repo, file)
+        except Exception as error:  # of the HTTP client, which is another one in every other version of the library
+            raise _failure(name, repo, files, error) from error
+        verify(path)
+        paths.append(path)
+    return paths
+
+
+def _download(repo: str, file: str) -> Path:
+    """Ask the hub once before leaving the download to its library, which would repeat the question for minutes."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
-        path = Path(hf_hub_download(repo, file))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = "no connection" if isinstance(error, LocalEntryNotFoundError) else str(error).splitlines()[0]
-        raise UserError(
-            f"could not download {name} ({reason}), and there is no file or folder of that name. Run again with a "
-            f"connection; or download https://huggingface.co/{repo}/resolve/main/{file} elsewhere, and give its path "
-            f"instead of the name (downloads are kept in {HF_HUB_CACHE})"
-        ) from error
-    verify(path)
-    return path
+        get_hf_file_metadata(hf_hub_url(repo, file))
+    except Exception as unanswered:
+        try:
+            return Path(hf_hub_download(repo, file, local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise unanswered from None
+    return Path(hf_hub_download(repo, file))
+
+
+def _failure(name: str, repo: str, files: Sequence[str], error: Exception) -> UserError:
+    """Make the error of a download: why it failed, and what helps."""
+    from huggingface_hub import errors, hf_hub_url
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return UserError(
+            f"can't keep {name} in {HF_HUB_CACHE} ({error.strerror}): free space there, or set HF_HOME to a folder on "
+            "another disk"
+        )
+    here = f"there is no file or folder {name}, and the published model of that name"
+    if isinstance(error, errors.RepositoryNotFoundError | errors.EntryNotFoundError):
+        entry = isinstance(error, errors.EntryNotFoundError)
+        found = (
+            f"lacks one of the files {' and '.join(files)}"
+            if entry
+            else "does not exist, or needs the HF_TOKEN of somebody who may read it"
+        )
+        return UserError(f"{here} {found}: correct the path or the name")
+    remedy = "Run again with a connection"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        reason, remedy = "HF_HUB_OFFLINE is set", "Unset HF_HUB_OFFLINE"
+    elif isinstance(error, errors.HfHubHTTPError):
+        reason = str(error).splitlines()[0]
+    else:
+        reason = f"no connection: {str(error) or type(error).__name__}"
+    urls = " and ".join(hf_hub_url(repo, file) for file in files)
+    elsewhere = "put them into one folder, and give its path" if len(files) > 1 else "and give its path"
+    return UserError(
+        f"{here} could not be downloaded ({reason}). {remedy}; or download {urls} elsewhere, {elsewhere} instead of "
+        f"the name (downloads are kept in {HF_HUB_CACHE})"
+    )
 
 
 def verify(path: Path) -> None:

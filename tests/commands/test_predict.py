@@ -132,6 +132,12 @@ def test_a_missing_file_is_reported_beside_the_found_ones(folder, lines):
     assert code == 1 and found[0]["error"] == "No such file or directory" and found[1]["predictions"]
 
 
+def test_a_link_to_nothing_is_reported_as_that(folder, lines, tmp_path):
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    code, found = lines(tmp_path / "gone.png", folder / "photos" / "5.png")
+    assert code == 1 and found[0]["error"] == "a broken link" and found[1]["predictions"]
+
+
 def test_finding_no_image_is_an_error(folder):
     with pytest.raises(UserError, match=r"no image found: got .*none\*\.png"):
         predict(str(folder / "net"), (str(folder / "none*.png"),))

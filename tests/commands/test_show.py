@@ -11,8 +11,8 @@ from PIL import Image
 from resnet_jax.commands.show import show
 from resnet_jax.config import Config, DataConfig, ModelConfig, TrainConfig
 from resnet_jax.errors import UsageError, UserError
-from resnet_jax.runs.folder import open_workdir
 from resnet_jax.runs.logbook import Logbook
+from resnet_jax.runs.opening import open_workdir
 from resnet_jax.runs.reading import COLORS
 
 SUMMARY = {
@@ -90,8 +90,17 @@ def test_a_last_line_that_is_still_being_written_is_left_out(tmp_path, printed):
 
 
 def test_a_run_in_its_first_epoch_has_no_figures_yet(tmp_path, printed):
-    text = printed(make_run(tmp_path / "one", epochs=0, accuracy=None))
-    assert "no run has been evaluated yet" in text and row(text, "one")[3:] == ["0/4", "stopped at step 0 of ?"]
+    run = make_run(tmp_path / "one", epochs=0, accuracy=None)
+    with open_workdir(run, Config(train=TrainConfig(epochs=4))):
+        text = printed(run)
+    assert "no run has been evaluated yet" in text and row(text, "one")[3:] == ["0/4", "running, at step 0 of ?"]
+
+
+def test_a_run_that_ended_before_its_first_step_is_named_and_left_out(tmp_path, printed):
+    failed, run = make_run(tmp_path / "failed", epochs=0, accuracy=None), make_run(tmp_path / "one")
+    text = printed(failed, run)
+    assert "first step: failed" in text and row(text, "one")[0] == "a one" and not re.search(r"\w failed  ", text)
+    assert "first step: failed" in printed(failed)
 
 
 def test_an_accuracy_on_held_out_images_is_marked(tmp_path, printed):

@@ -4,6 +4,7 @@ import gc
 import gzip
 import hashlib
 import io
+import resource
 import signal
 import struct
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -302,7 +304,34 @@ def test_a_corrupt_archive_is_refused_with_both_hashes(cifar10_dir):
 def test_a_data_dir_that_cannot_be_written_is_an_error_with_the_remedy(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"digits.*`--data.dir`"):
-        load(open_tfds("digits", tmp_path / "file"), None)
+        load(open_tfds("digits", tmp_path / "file" / "data"), None)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file grow above a size in bytes, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [300, 20_000])
+def test_a_disk_that_fills_up_while_a_set_is_prepared_is_one_error_and_nothing_of_it_is_read(tmp_path, size):
+    with largest_file(size), pytest.raises(UserError, match=rf"can't prepare digits in {tmp_path} .*space"):
+        open_tfds("digits", tmp_path)
+    assert len(load(open_tfds("digits", tmp_path), None).train.labels) == 1437
+
+
+def test_a_disk_that_fills_up_while_an_archive_is_downloaded_is_one_error_and_leaves_nothing(server, tmp_path):
+    archive = Archive(f"{server.url}/full.tar.gz", (sha256(CONTENT),))
+    with largest_file(4096), pytest.raises(UserError, match=rf"can't write {tmp_path}/full.tar.gz .*space") as caught:
+        fetch(archive, tmp_path)
+    assert "connection" not in str(caught.value) and list(tmp_path.iterdir()) == []
+    assert fetch(archive, tmp_path).read_bytes() == CONTENT
+    gc.collect()
 
 
 KILLED_WHILE_PREPARING = """

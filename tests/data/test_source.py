@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 from resnet_jax.config import DataConfig
 from resnet_jax.data.memory import load
 from resnet_jax.data.reading import images
-from resnet_jax.data.reading.folder import has_class_folders
+from resnet_jax.data.reading.folder import has_class_folders, list_images
 from resnet_jax.data.reading.images import decode_rgb, encode_png
 from resnet_jax.data.source import open_folder, open_tfds
 from resnet_jax.errors import UsageError, UserError
@@ -411,6 +412,51 @@ def load_dog(folder: Path) -> np.ndarray:
 def test_a_missing_folder_is_refused_with_the_expected_layout(tmp_path):
     with pytest.raises(UserError, match=r"nowhere is not a folder.*FOLDER/train/CLASS/IMAGE"):
         load(open_folder(tmp_path / "nowhere"), None)
+
+
+@pytest.fixture
+def closed(tmp_path):
+    """Return a folder of images that may not be looked into; root may look into any, so it becomes somebody else."""
+    with TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        folder = Path(place) / "images"
+        fill(folder, 5)
+        folder.chmod(0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("source", ["folder", "tfds"])
+def test_a_folder_that_may_not_be_looked_into_is_named_with_the_reason(closed, source):
+    with pytest.raises(UserError, match=r"images \(Permission denied\)"):
+        open_source(DataConfig(source=source, dir=closed))
+
+
+def test_images_that_may_not_be_looked_for_are_named_with_the_reason(closed):
+    with pytest.raises(UserError, match=r"images \(Permission denied\)"):
+        list_images(closed, [])
+
+
+@pytest.mark.parametrize("source", ["folder", "tfds"])
+@pytest.mark.parametrize("what", ["a file", "a broken link"])
+def test_what_is_in_the_place_of_a_data_folder_is_said(tmp_path, source, what):
+    path = tmp_path / "data"
+    path.touch() if what == "a file" else path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=rf"{path} is .*{what}"):
+        open_source(DataConfig(source=source, dir=path))
+
+
+def test_a_class_folder_that_is_a_link_to_nothing_is_named(tmp_path):
+    fill(tmp_path, 5, ("cat",))
+    (tmp_path / "dog").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=rf"1 class folders.*broken link: 1 \(such as {tmp_path}/dog\)"):
+        open_folder(tmp_path)
 
 
 @pytest.mark.parametrize("classes", [(), ("cat",)])

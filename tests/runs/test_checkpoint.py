@@ -105,7 +105,9 @@ def test_a_truncated_file_never_gives_wrong_values(tmp_path):
 def test_if_no_checkpoint_can_be_read_the_error_says_so(tmp_path):
     saved(tmp_path, 1).close()
     (tmp_path / "1" / "state" / "_METADATA").write_text("{")
-    with pytest.raises(UserError, match=r"none of the checkpoints \[1\].*another --workdir"):
+    with pytest.raises(UserError, match=r"none of the checkpoints .*\(1\.unreadable\).*another --workdir"):
+        Checkpoints(tmp_path, keep=1, best=False).restore(state(0), on(1), lambda message: None)
+    with pytest.raises(UserError, match=r"1\.unreadable"):  # nor does the next start begin anew in silence
         Checkpoints(tmp_path, keep=1, best=False).restore(state(0), on(1), lambda message: None)
 
 
@@ -154,6 +156,13 @@ def test_a_flipped_bit_in_an_array_is_reported_and_the_previous_checkpoint_is_us
     assert "checksums" in reports[0]
 
 
+@pytest.mark.parametrize("content", [b"\xff", b'{"score": 0.99}'])
+def test_a_checkpoint_with_a_damaged_score_does_not_take_the_place_of_the_best(tmp_path, content):
+    saved(tmp_path, 1, 2, keep=1, scores={1: 0.9, 2: 0.5}).close()
+    (tmp_path / "2" / "metrics" / "metrics").write_bytes(content)
+    assert saved(tmp_path, 3, keep=1, scores={3: 0.6}).steps == [1, 3]
+
+
 def test_a_checkpoint_of_an_older_version_without_checksums_is_read(tmp_path):
     saved(tmp_path, 1).close()
     (tmp_path / "1" / "checksums.json").unlink()
@@ -186,12 +195,52 @@ def training_state(value: float) -> dict:
 
 @pytest.mark.parametrize(("scores", "step"), [((0.5, 0.9, 0.7), 2), ((0.5, 0.9, 0.9), 3), ((None, None, None), 3)])
 def test_the_evaluated_weights_are_the_best_or_without_scores_the_last(tmp_path, scores, step):
-    checkpoints = Checkpoints(tmp_path, keep=3, best=scores[0] is not None)
+    restored = read_evaluated(scored(tmp_path, scores))
+    assert restored.step == step and (restored.state["params"] == step).all()
+
+
+def scored(folder: Path, scores: tuple) -> Path:
+    """Write a checkpoint for each score, from step 1 on, with the step as weights."""
+    checkpoints = Checkpoints(folder, keep=len(scores), best=scores[0] is not None)
     for number, score in enumerate(scores, 1):
         checkpoints.save(number, training_state(number), {}, score=score)
         checkpoints.wait()
+    checkpoints.close()
+    return folder
+
+
+def truncate(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            os.truncate(file, file.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("part", ["state", "info"])
+@pytest.mark.parametrize(
+    ("scores", "damaged", "step"),
+    [((None, None, None), 3, 2), ((0.5, 0.9, 0.7), 2, 3), ((0.8, 0.9, 0.7), 2, 1)],
+)
+def test_in_the_place_of_a_damaged_one_the_next_checkpoint_is_evaluated_with_a_warning(
+    tmp_path, caplog, scores, damaged, step, part
+):
+    truncate(scored(tmp_path, scores) / str(damaged) / part)
     restored = read_evaluated(tmp_path)
-    assert restored.step == step and (restored.state["params"] == step).all()
+    assert restored.step == step and restored.damaged == (damaged,) and (restored.state["params"] == step).all()
+    assert f"can't read checkpoint {damaged}: " in caplog.text and f"using checkpoint {step} instead" in caplog.text
+
+
+def test_a_damaged_checkpoint_that_would_not_be_evaluated_changes_nothing(tmp_path, caplog):
+    truncate(scored(tmp_path, (None, None)) / "1")
+    restored = read_evaluated(tmp_path)
+    assert restored.step == 2 and restored.damaged == () and "using checkpoint" not in caplog.text
+
+
+def test_if_every_checkpoint_is_damaged_evaluating_names_them_all(tmp_path):
+    scored(tmp_path, (None, None))
+    for step in ("1", "2"):
+        truncate(tmp_path / step / "state")
+    with pytest.raises(UserError, match=r"none of the checkpoints .*1: .*2: "):
+        read_evaluated(tmp_path)
 
 
 def test_a_device_error_is_not_reported_as_a_disk_error(tmp_path):

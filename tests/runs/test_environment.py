@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from resnet_jax.errors import UserError
 from resnet_jax.runs.environment import environment, record_start
 
 
@@ -31,6 +32,16 @@ def test_the_environment_names_the_commit_of_a_checkout():
 def test_without_git_the_commit_is_unknown(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert environment()["git_commit"] is None
+
+
+def test_a_damaged_record_of_the_starts_is_an_error_that_is_remedied_by_deleting_it(tmp_path):
+    path = tmp_path / "environment.json"
+    path.write_text("[")
+    with pytest.raises(UserError, match=r"environment\.json .*delete it"):
+        record_start(tmp_path)
+    path.unlink()
+    record_start(tmp_path)
+    assert len(json.loads(path.read_text())) == 1
 
 
 def test_every_start_is_added_to_the_single_one_that_an_older_version_stored(tmp_path):

@@ -26,7 +26,10 @@ from PIL import Image
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
+from resnet_jax.commands.convert import convert as convert_command
 from resnet_jax.commands.evaluate import evaluate as evaluate_command
+from resnet_jax.commands.export import export as export_command
+from resnet_jax.commands.predict import predict as predict_command
 from resnet_jax.config import Config, ModelConfig
 from resnet_jax.data.memory import load
 from resnet_jax.data.reading.prepared import read_tfrecord
@@ -34,7 +37,8 @@ from resnet_jax.data.source import open_tfds
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.hardware.sharding import make_mesh, replicated
 from resnet_jax.runs.checkpoint import Checkpoints
-from resnet_jax.runs.folder import open_workdir, read_metrics, read_summary
+from resnet_jax.runs.folder import read_metrics, read_summary
+from resnet_jax.runs.opening import open_workdir
 from resnet_jax.training import loop
 from resnet_jax.training import summary as summary_module
 from resnet_jax.training.evaluation import evaluate
@@ -619,6 +623,24 @@ def test_the_summary_is_of_the_best_checkpoint_and_evaluate_agrees(validated, ca
     assert summary["evaluated_step"] < summary["steps"] == 80
     evaluate_command(str(workdir), json=True)
     assert json.loads(capsys.readouterr().out)["accuracy"] == summary["test_accuracy"]
+
+
+def test_every_reader_says_which_checkpoint_it_uses_in_the_place_of_a_damaged_best_one(validated, tmp_path, capsys):
+    shutil.copytree(validated[0], tmp_path / "run")
+    best = validated[1]["evaluated_step"]
+    (tmp_path / "run" / "checkpoints" / str(best) / "state" / "manifest.ocdbt").write_bytes(b"")
+    image = Image.new("L", (8, 8))
+    image.save(tmp_path / "image.png")
+    evaluate_command(str(tmp_path / "run"), json=True)
+    figures = json.loads(capsys.readouterr().out)
+    step = figures["step"]
+    assert step != best and figures["damaged_checkpoints"] == [best] and not figures["best"]
+    choice = f"step {step}, since checkpoint {best} is damaged"
+    convert_command(str(tmp_path / "run"), tmp_path / "w.pth")
+    export_command(str(tmp_path / "run"), format="safetensors", out=tmp_path / "saved")
+    assert capsys.readouterr().err.count(choice) == 2
+    predict_command(str(tmp_path / "run"), (str(tmp_path / "image.png"),))
+    assert choice in capsys.readouterr().err
 
 
 def test_a_small_terminal_shows_complete_figures(trainer, tmp_path, broken):

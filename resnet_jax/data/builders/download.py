@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import DISK_ERRORS, UserError
 
 
 class Archive(NamedTuple):
@@ -21,7 +21,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
     """Return the path of the archive in the folder, after downloading it if it is missing.
 
     Raises:
-        UserError: the file there is not the archive, or the download failed; a failed download leaves no file.
+        UserError: the file there is not the archive, or it can't be downloaded or written; then no file is left.
     """
     import pooch
     import requests
@@ -39,9 +39,14 @@ def fetch(archive: Archive, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         pooch.retrieve(archive.url, f"sha256:{archive.sha256[0]}", path.name, folder, progressbar=True)
     except (OSError, ValueError) as error:  # no network, no such page, cut short, disk full; another hash
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise UserError(
+                f"can't write {path} ({error.strerror}): free space or allow writing there, or name another folder "
+                "with --data.dir"
+            ) from error
         reason = "no connection" if isinstance(error, requests.exceptions.ConnectionError) else error
         raise UserError(
             f"could not download {archive.file_name} ({reason}). Run again with a connection, or download "
-            f"{archive.url} elsewhere and put it at {path}; `--config configs/digits.py` needs no download."
+            f"{archive.url} elsewhere and put it at {path}; the recipe configs/digits.py needs no download."
         ) from error
     return path

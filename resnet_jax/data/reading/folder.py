@@ -1,18 +1,17 @@
 """Folders of images, one folder per class: what is in them, without opening an image."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from PIL import Image
 
+from resnet_jax.data.reading.skipped import OVERLAY, describe_skipped, what_is
 from resnet_jax.data.split import hold_out_fifth
 from resnet_jax.errors import UserError
 
-OVERLAY = ".gradcam.png"
-"""End of the names of pictures that `resnet-jax predict --explain` draws beside images; they are not images."""
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of the formats whose suffixes make a file an image."""
 SPLITS = {
@@ -38,6 +37,18 @@ class Listing:
     """What is not used: other files, and folders that lead back to themselves."""
 
 
+@contextmanager
+def _listing() -> Iterator[None]:
+    """Turn what forbids to look into a folder inside into a `UserError` that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"can't look into {error.filename} ({error.strerror}): allow reading it, or give another folder"
+        ) from error
+
+
+@_listing()
 def list_folder(path: Path, *, hold_out: bool = True) -> Listing:
     """List the images of each split and class.
 
@@ -51,7 +62,7 @@ def list_folder(path: Path, *, hold_out: bool = True) -> Listing:
             or one image is listed twice.
     """
     if not path.is_dir():
-        raise UserError(f"{path} is not a folder: {_LAYOUT}. Correct the path.")
+        raise UserError(f"{path} is not a folder ({what_is(path)}): {_LAYOUT}. Correct the path.")
     folders = _split_folders(path)
     skipped: list[Path] = []
     if folders:
@@ -71,6 +82,7 @@ def list_folder(path: Path, *, hold_out: bool = True) -> Listing:
     return Listing(tuple(splits["test"]), splits, tuple(skipped))
 
 
+@_listing()
 def has_class_folders(path: Path) -> bool:
     """Tell whether a folder holds images in class folders, or has folders of splits that do."""
     if not path.is_dir():
@@ -81,6 +93,7 @@ def has_class_folders(path: Path) -> bool:
     return any(_is_image(file) for folder in classes for file in _visible(folder))
 
 
+@_listing()
 def list_images(folder: Path, skipped: list[Path], above: frozenset[Path] = frozenset()) -> list[Path]:
     """List the visible images in a folder and below it, in alphabetical order.
 
@@ -103,17 +116,6 @@ def list_images(folder: Path, skipped: list[Path], above: frozenset[Path] = froz
     return images
 
 
-def describe_skipped(skipped: Iterable[Path]) -> str | None:
-    """Return a sentence with the number of skipped files of each kind and an example of each; None without any."""
-    kinds = defaultdict(list)
-    for path in skipped:
-        kinds[_kind(path)].append(path)
-    if not kinds:
-        return None
-    parts = [f"{kind}: {len(paths)} (such as {paths[0]})" for kind, paths in kinds.items()]
-    return f"skipped because they are not images in a known format: {', '.join(parts)}"
-
-
 @cache
 def image_suffixes() -> frozenset[str]:
     """Return the suffixes of images, in lower case, among them those of `FORMATS` that this Pillow can read."""
@@ -123,16 +125,6 @@ def image_suffixes() -> frozenset[str]:
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in image_suffixes() and not path.name.endswith(OVERLAY) and path.is_file()
-
-
-def _kind(path: Path) -> str:
-    if path.is_dir():
-        return "folder that leads back to itself"
-    if path.is_symlink() and not path.exists():
-        return "broken link"
-    if not path.is_file():
-        return "not a regular file"
-    return OVERLAY if path.name.endswith(OVERLAY) else path.suffix.lower() or "without a suffix"
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -179,7 +171,11 @@ def _list_classes(folder: Path, skipped: list[Path]) -> Classes:
         else:
             skipped.append(path)
     if len(classes) < 2:
-        raise UserError(f"{folder} has {len(classes)} class folders, but at least 2 are needed: {_LAYOUT}. Add some.")
+        remark = describe_skipped(skipped)
+        raise UserError(
+            f"{folder} has {len(classes)} class folders, but at least 2 are needed: {_LAYOUT}. Add some"
+            f"{f' ({remark})' if remark else ''}."
+        )
     if empty := [name for name, images in classes.items() if not images]:
         reason = describe_skipped(path for path in skipped if folder / empty[0] in path.parents)
         raise UserError(

@@ -108,7 +108,7 @@ def decode(
         if image.shape != shape:
             raise UserError(
                 f"{example.origin} is {_size(image.shape)} and {first.origin} is {_size(shape)}, but all images must "
-                "have the same size: set `--data.image-size` to resize and crop them."
+                "have the same size: resize them, or train with `--data.image-size` for all of them."
             )
         images[index], labels[index] = image, example.label
     return images, labels
@@ -153,6 +153,6 @@ def _fitting(shape: tuple[int, ...]) -> tuple[int, ...]:
     if needed > 0.8 * memory:
         raise UserError(
             f"{shape[0]:,} images of {_size(shape[1:])} take {needed / 1e9:,.1f} GB decoded, and this machine has "
-            f"{memory / 1e9:,.1f} GB: set a smaller `--data.image-size`, or use fewer images."
+            f"{memory / 1e9:,.1f} GB: use fewer images, or train with a smaller `--data.image-size`."
         )
     return shape

@@ -70,11 +70,11 @@ def _prepare(name: str, data_dir: Path) -> None:
         builder = builder_class(data_dir=data_dir, file_format="array_record")
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces sizes that it does not know
             builder.download_and_prepare()
-    except OSError as error:
-        if not _versions(name, data_dir):  # otherwise another process has prepared it
+    except (OSError, RuntimeError) as error:  # array_record reports a full disk as a RuntimeError
+        if not _versions(name, data_dir):  # else another process prepared it meanwhile
             raise UserError(
-                f"can't prepare {name} in {data_dir} ({error}): free space or allow writing there, "
-                "or name another folder with `--data.dir`."
+                f"can't prepare {name} in {data_dir} ({str(error).splitlines()[0]}): free space or allow writing "
+                "there, or name another folder with `--data.dir`."
             ) from error
 
 

@@ -1,0 +1,36 @@
+"""What is in the place of an expected image or folder, and so is not used."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+OVERLAY = ".gradcam.png"
+"""End of the names of pictures that `resnet-jax predict --explain` draws beside images; they are not images."""
+
+
+def what_is(path: Path) -> str:
+    """Return what there is in the place of an expected folder or image."""
+    if path.is_symlink() and not path.exists():
+        return "a broken link"
+    if not path.exists():
+        return "not there"
+    return "a file" if path.is_file() else "a folder" if path.is_dir() else "not a regular file"
+
+
+def describe_skipped(skipped: Iterable[Path]) -> str | None:
+    """Return a sentence with the number of skipped files of each kind and an example of each; None without any."""
+    kinds = defaultdict(list)
+    for path in skipped:
+        kinds[_kind(path)].append(path)
+    if not kinds:
+        return None
+    parts = [f"{kind}: {len(paths)} (such as {paths[0]})" for kind, paths in kinds.items()]
+    return f"skipped because they are not images in a known format: {', '.join(parts)}"
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "folder that leads back to itself"
+    if not path.is_file():
+        return what_is(path).removeprefix("a ")
+    return OVERLAY if path.name.endswith(OVERLAY) else path.suffix.lower() or "without a suffix"
