@@ -1,5 +1,7 @@
 from .classifier.classifier import Classifier as Classifier
 from .classifier.classifier import load_classifier as load_classifier
+from .classifier.files import Guess as Guess
+from .classifier.files import Result as Result
 from .classifier.preprocessing import Preprocessing as Preprocessing
 from .classifier.pretrained import from_pretrained as from_pretrained
 from .classifier.pretrained import load_torchvision as load_torchvision
@@ -21,3 +23,5 @@ from .models.resnet import ResNeXt101_64x4d as ResNeXt101_64x4d
 from .models.resnet import WideResNet50_2 as WideResNet50_2
 from .models.resnet import WideResNet101_2 as WideResNet101_2
 from .weights.torchvision import to_torchvision as to_torchvision
+
+__version__: str

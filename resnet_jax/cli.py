@@ -2,11 +2,12 @@
 
 import sys
 from importlib import import_module
-from importlib.metadata import version
 
 import absl.logging
 import tyro
 
+import resnet_jax
+from resnet_jax.commands.usage import fitting_help
 from resnet_jax.errors import UsageError, run
 from resnet_jax.hardware.compilation_cache import keep_compiled
 
@@ -42,21 +43,21 @@ def call(words: list[str]) -> None:
     """
     name, *rest = words or ["--help"]
     if name == "--version":
-        print(f"resnet-jax {version('resnet-jax')}")
+        print(f"resnet-jax {resnet_jax.__version__}")
         return
     if name in ("-h", "--help"):
         print(overview())
         return
     if name not in COMMANDS:
         raise UsageError(f"got the command {name!r}, expected one of {', '.join(COMMANDS)}; see resnet-jax --help")
-    module = "networks" if name == "list" else name  # `list` is Python's own
-    command = getattr(import_module(f"resnet_jax.commands.{module}"), module)
+    command = getattr(import_module(f"resnet_jax.commands.{name}"), name)
     absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of what it does not need
     keep_compiled()
     if name in ("train", "record"):  # their options are those of a recipe
         command(rest)
     else:
-        tyro.cli(command, prog=f"resnet-jax {name}", args=rest)
+        with fitting_help(rest):
+            tyro.cli(command, prog=f"resnet-jax {name}", args=rest)
 
 
 def overview() -> str:

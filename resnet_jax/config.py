@@ -9,9 +9,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+import tyro
 
 from resnet_jax.errors import UsageError
 from resnet_jax.models.registry import Architecture, Stem
@@ -31,7 +32,7 @@ class ModelConfig:
     """Compute the maps inside a block again in the backward pass, which saves memory on a GPU."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type of the computation. By default bfloat16 on TPU and GPU, float32 on CPU."""
-    pretrained: str | None = None
+    pretrained: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     """Weights to start from, with a new classifier: a weights file, a run folder or a published name."""
 
     def __post_init__(self):
@@ -44,9 +45,9 @@ class DataConfig:
 
     source: Literal["tfds", "folder"] = "tfds"
     """"tfds": a TensorFlow Datasets name; "folder": images in class folders of --data.dir, which is also detected."""
-    name: str = "digits"
+    name: Annotated[str, tyro.conf.arg(metavar="NAME")] = "digits"
     """TFDS name: digits (needs no download), cifar10, cifar100, mnist, fashion_mnist, or any prepared set."""
-    dir: Path | None = None
+    dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of the prepared sets, or of the images. By default $TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
     image_size: int | None = None
     """Height and width in pixels; images are resized and center-cropped to it. By default as stored."""

@@ -1,8 +1,9 @@
 """A trained network with what its user needs, read from a run folder, a folder, a weights file or the hub."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnet_jax.classifier.preprocessing import Preprocessing
 from resnet_jax.classifier.trained import read_trained
@@ -12,6 +13,10 @@ from resnet_jax.models.registry import Architecture
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.weights.identify import has_head
 from resnet_jax.weights.torchvision import assign
+
+if TYPE_CHECKING:  # they build on this module
+    from resnet_jax.classifier.files import Images, Result
+    from resnet_jax.classifier.predictor import Predictor
 
 IMAGENET_CLASSES = Path(__file__).parent / "imagenet_classes.txt"
 
@@ -37,6 +42,36 @@ class Classifier:
             return (f"step {self.info['step']:,}, since checkpoint {', '.join(map(str, damaged))} is damaged",)
         best = (f"step {self.info['step']:,}, the best on val",) if self.info.get("best") else ()
         return (*best, *self.info.get("notes", ()))
+
+    def predict(self, images: "Images", *, top_k: int | None = None, batch_size: int = 32) -> list["Result"]:
+        """Classify images, which are prepared as in training.
+
+        The network is compiled at the first call, once for each power of 2 up to the batch size that is needed; later
+        calls of this classifier use the same programs.
+
+        Args:
+            images: one or several of these, in any mixture: path of an image file; image of Pillow; uint8 array
+                [height, width], [height, width, 3] or, with an alpha channel, [height, width, 4]. An array
+                [n, height, width, 3] is n images. Sizes may differ.
+            top_k: number of classes in a result, the likeliest first; all of them by default.
+            batch_size: images in a step, over all devices; the results do not depend on it, up to rounding.
+
+        Returns:
+            A result for each image, in their order; also for a single one. An image that can't be read does not lose
+            the others: its result has no guesses, and the reason in `error`.
+
+        Raises:
+            TypeError: one of `images` is nothing of the above.
+            ValueError: an array has another type or shape; `top_k` or `batch_size` is below 1.
+        """
+        from resnet_jax.classifier.files import predict
+
+        return predict(self, images, top_k=top_k, batch_size=batch_size)
+
+    @cached_property
+    def predictors(self) -> dict[tuple, "Predictor"]:
+        """Compiled programs of this network; see `resnet_jax.classifier.predictor.predictor_of`."""
+        return {}
 
 
 def load_classifier(source: Path | str, *, arch: Architecture | None = None) -> Classifier:

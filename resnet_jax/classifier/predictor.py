@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, PyTree, UInt8
 
 from resnet_jax.classifier.classifier import Classifier
 from resnet_jax.classifier.gradcam import grad_cam
@@ -29,7 +29,7 @@ class Predictor:
     """Classifies decoded images in batches of a few sizes, each compiled when it is first needed.
 
     A batch is filled up to the smallest compiled size that holds it, or else to the next power of 2; the results do not
-    depend on it.
+    depend on it. The weights are those that the network has at the time of a call.
 
     Args:
         classifier: the network with its preprocessing.
@@ -41,10 +41,11 @@ class Predictor:
     def __init__(self, classifier: Classifier, *, batch_size: int, tta: Tta = "none", explain: bool = False):
         self.batch_size = batch_size
         self.mesh = make_mesh(batch_size, jax.devices()[: math.gcd(batch_size, jax.device_count())])
-        graphdef, variables = nnx.split(classifier.model)
-        self._variables = jax.device_put(nnx.to_pure_dict(variables), replicated(self.mesh))
+        self._model = classifier.model
+        self._weights: list[Array] = []
+        self._variables: PyTree = None
         self._sizes: set[int] = set()
-        self._forward = _make_forward(classifier, graphdef, tta, explain)
+        self._forward = _make_forward(classifier, nnx.graphdef(classifier.model), tta, explain)
 
     def __call__(self, images: UInt8[np.ndarray, "batch height width 3"]) -> Prediction:
         """Classify at most `batch_size` images that are resized and cropped, but not normalized."""
@@ -55,15 +56,31 @@ class Predictor:
         padded = np.zeros((size, *images.shape[1:]), np.uint8)
         padded[:count] = images
         placed = jax.device_put(padded, sharded(self.mesh))
-        logits, probabilities, heat = settle(self._forward(self._variables, placed))
+        logits, probabilities, heat = settle(self._forward(self._on_devices(), placed))
         heat = None if heat is None else np.asarray(heat)[:count]
         return Prediction(np.asarray(logits)[:count], np.asarray(probabilities)[:count], heat)
+
+    def _on_devices(self) -> PyTree:
+        """Return the network's variables on the devices, where they are put again only after one has changed."""
+        variables = nnx.to_pure_dict(nnx.state(self._model))
+        weights = jax.tree.leaves(variables)
+        if list(map(id, weights)) != list(map(id, self._weights)):
+            self._weights, self._variables = weights, jax.device_put(variables, replicated(self.mesh))
+        return self._variables
 
     def _size_for(self, count: int) -> int:
         """Return the next power of 2 that the devices divide, at most the largest batch."""
         return min(
             max(1 << (count - 1).bit_length(), self.mesh.size) // self.mesh.size * self.mesh.size, self.batch_size
         )
+
+
+def predictor_of(classifier: Classifier, *, batch_size: int, explain: bool = False) -> Predictor:
+    """Return the classifier's predictor with these options, which is made once."""
+    options = batch_size, explain
+    if options not in classifier.predictors:
+        classifier.predictors[options] = Predictor(classifier, batch_size=batch_size, explain=explain)
+    return classifier.predictors[options]
 
 
 def _make_forward(classifier: Classifier, graphdef: nnx.GraphDef, tta: Tta, explain: bool) -> Callable:

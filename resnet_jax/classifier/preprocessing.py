@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 from jaxtyping import Array, Float, UInt8
+from PIL import Image
 
 from resnet_jax.data.augment import normalize
-from resnet_jax.data.reading.images import Interpolation, decode_rgb
+from resnet_jax.data.reading.images import Interpolation, decode_rgb, to_rgb
 from resnet_jax.json_files import Finite, Pixels, Positive
 
 Share = Annotated[float, msgspec.Meta(gt=0.1, le=1)]
@@ -31,9 +32,11 @@ class Preprocessing:
     interpolation: Interpolation = "bilinear"
     """How the image is resized."""
 
-    def decode(self, encoded: bytes | Path) -> UInt8[np.ndarray, "size size 3"]:
-        """Decode, resize and crop an image file."""
-        return decode_rgb(encoded, self.image_size, resize=self.resize, interpolation=self.interpolation)
+    def decode(self, image: bytes | Path | Image.Image) -> UInt8[np.ndarray, "size size 3"]:
+        """Decode, resize and crop an image: a file, its content, or an image of Pillow."""
+        if isinstance(image, Image.Image):
+            return to_rgb(image, self.image_size, resize=self.resize, interpolation=self.interpolation)
+        return decode_rgb(image, self.image_size, resize=self.resize, interpolation=self.interpolation)
 
     def normalize(
         self, images: UInt8[Array | np.ndarray, "batch height width 3"]

@@ -5,12 +5,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
+from resnet_jax.commands.usage import OptionalFile, OptionalFolder
 from resnet_jax.config import ModelConfig
 from resnet_jax.errors import UsageError, UserError, at_least, writing
 from resnet_jax.models.registry import Architecture
@@ -27,8 +27,8 @@ def benchmark(
     dtype: Literal["float32", "bfloat16"] | None = None,
     repeats: int = 5,
     against: Literal["torch"] | None = None,
-    profile: Path | None = None,
-    csv: Path | None = None,
+    profile: OptionalFolder = None,
+    csv: OptionalFile = None,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Measure images per second of the forward pass, the training step, the input alone, and the whole training.

@@ -1,25 +1,24 @@
 """`resnet-jax convert`: weights from one format to another."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from resnet_jax.commands.usage import AnyArchitecture, Model, Target
 from resnet_jax.errors import printable, writing
-from resnet_jax.models.registry import Architecture
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 def convert(
-    source: tyro.conf.Positional[str],
-    target: tyro.conf.Positional[Path],
+    source: Model,
+    target: Target,
     *,
-    arch: Architecture | None = None,
+    arch: AnyArchitecture = None,
     report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Convert a trained network; the suffix of the target decides: .pth, .safetensors, or none for a folder.

@@ -7,12 +7,13 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from resnet_jax.commands.usage import OptionalFolder
 from resnet_jax.errors import printable
 
 COLORS = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 
-def doctor(*, data_dir: Path | None = None) -> None:
+def doctor(*, data_dir: OptionalFolder = None) -> None:
     """Check devices, versions, caches, disks, data sets and decoding speed; exit with 1 if there is a problem.
 
     Example: resnet-jax doctor

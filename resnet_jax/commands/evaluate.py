@@ -2,18 +2,24 @@
 
 import json as json_lines
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from resnet_jax.commands.usage import AnyArchitecture, Model, OptionalFolder
+from resnet_jax.commands.waiting import waiting
 from resnet_jax.config import DataConfig, from_dict
 from resnet_jax.errors import UsageError, at_least, printable
-from resnet_jax.models.registry import Architecture
+
+LISTED = 20  # classes that are all listed
+LOWEST = 10  # classes that are listed of more
+NARROW: dict[str, Any] = {"box": SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
 
 
 @dataclass(frozen=True)
@@ -22,24 +28,24 @@ class EvalData:
 
     source: Literal["tfds", "folder"] | None = None
     """"tfds": a TensorFlow Datasets name; "folder": images in class subfolders of --data.dir."""
-    name: str | None = None
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """TFDS name."""
-    dir: Path | None = None
+    dir: OptionalFolder = None
     """Folder of the prepared sets, or of the images."""
     split: Literal["test", "val", "train"] = "test"
     """"val" is the part that the training run held out."""
 
 
 def evaluate(
-    model: tyro.conf.Positional[str],
+    model: Model,
     *,
-    arch: Architecture | None = None,
+    arch: AnyArchitecture = None,
     data: EvalData = EvalData(),
     tta: Literal["none", "flip", "full"] = "none",
     batch_size: int = 500,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
-    """Evaluate a trained network: accuracy, loss, calibration and the accuracy of each class.
+    """Evaluate a trained network: accuracy, loss, calibration, recall, precision and F1 of each class.
 
     Classes are matched by name; the images may belong to only some of the network's classes.
 
@@ -52,7 +58,7 @@ def evaluate(
         data: the images.
         tta: test-time augmentation: "flip" averages over the mirror image, "full" also over two diagonal shifts.
         batch_size: images in a step, over all devices together; the figures do not depend on it.
-        json: print one JSON object and nothing else.
+        json: print one JSON object and nothing else, with the figures of all classes.
 
     Raises:
         UsageError: an option's value is out of its range, or the images are not named.
@@ -62,14 +68,16 @@ def evaluate(
     from resnet_jax.commands.loading import load
 
     classifier = load(model, arch)
-    figures = {"model": model} | _figures(classifier, data, tta, batch_size)
+    figures = {"model": model} | _figures(classifier, data, tta, batch_size, quiet=json)
     if json:
         print(json_lines.dumps(figures))
     else:
         _print(figures)
 
 
-def _figures(classifier: Any, data: EvalData, tta: Literal["none", "flip", "full"], batch_size: int) -> dict[str, Any]:
+def _figures(
+    classifier: Any, data: EvalData, tta: Literal["none", "flip", "full"], batch_size: int, *, quiet: bool
+) -> dict[str, Any]:
     from resnet_jax.classifier.class_names import match_classes
     from resnet_jax.classifier.predictor import Predictor
     from resnet_jax.data.memory import load
@@ -92,7 +100,8 @@ def _figures(classifier: Any, data: EvalData, tta: Literal["none", "flip", "full
         )
     images, labels = split
     predictor = Predictor(classifier, batch_size=min(batch_size, len(labels)), tta=tta)
-    result = evaluate_predictor(predictor, images, logit_of[labels])
+    with waiting(f"compiling the network and evaluating it on {len(labels):,} images", plain=not quiet):
+        result = evaluate_predictor(predictor, images, logit_of[labels])
     names = list(classifier.class_names)
     for index, name in zip(logit_of, source.class_names, strict=True):  # other names, if the weights have none
         names[index] = name
@@ -107,6 +116,7 @@ def _figures(classifier: Any, data: EvalData, tta: Literal["none", "flip", "full
         "network_classes": len(classifier.class_names),
         "tta": tta,
         **figures_of(result),
+        "class_images": dict(zip(source.class_names, result.confusion.sum(1)[logit_of].tolist(), strict=True)),
         **{
             figure: {name: values[name] for name in source.class_names}
             for figure, values in class_figures(result, names).items()
@@ -146,9 +156,37 @@ def _print(figures: dict[str, Any]) -> None:
             table.add_row(name.replace("_", " "), f"{figures[name]:.2%}")
     table.add_row("loss", f"{figures['loss']:.4f}")
     table.add_row("calibration error", f"{figures['calibration_error']:.2%} (|confidence - accuracy|)")
-    classes = {name: value for name, value in figures["class_accuracy"].items() if value is not None and value < 1}
-    for name in sorted(classes, key=classes.__getitem__)[:3]:
-        table.add_row(Text(f"lowest accuracy: {printable(name)}"), f"{classes[name]:.2%}")
-    for pair in figures["most_confused"][:3]:
-        table.add_row(Text(printable(f"{pair['true']} predicted as {pair['predicted']}")), f"{pair['images']:,} images")
     console.print(table)
+    if figures["most_confused"]:
+        names = classes_by_f1(figures)
+        if len(names) > LISTED:
+            console.print(f"The {LOWEST} classes of {len(names)} with the lowest F1 (--json has all):", highlight=False)
+            names = names[:LOWEST]
+        console.print(class_table(figures, names), "", pair_table(figures), sep="\n")
+
+
+def classes_by_f1(figures: dict[str, Any]) -> list[str]:
+    """Return the classes that have images, that with the lowest F1 first."""
+    present = (name for name, images in figures["class_images"].items() if images)
+    return sorted(present, key=lambda name: figures["class_f1"][name])
+
+
+def class_table(figures: dict[str, Any], names: Sequence[str]) -> Table:
+    """Return the recall, precision and F1 of classes."""
+    table = Table(Column("class", overflow="fold", min_width=5), **NARROW)
+    for header in ("images", "recall", "precision", "F1"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for name in names:
+        shares = (figures[key][name] for key in ("class_accuracy", "class_precision", "class_f1"))
+        cells = ("-" if share is None else f"{share:.1%}" for share in shares)
+        table.add_row(Text(printable(name)), f"{figures['class_images'][name]:,}", *cells)
+    return table
+
+
+def pair_table(figures: dict[str, Any]) -> Table:
+    """Return the pairs of classes that are confused most often."""
+    names = (Column(header, overflow="fold") for header in ("true class", "taken for"))
+    table = Table(*names, Column("images", justify="right", no_wrap=True), **NARROW)
+    for pair in figures["most_confused"]:
+        table.add_row(Text(printable(pair["true"])), Text(printable(pair["predicted"])), f"{pair['images']:,}")
+    return table

@@ -7,20 +7,20 @@ from typing import Annotated, Literal
 
 import tyro
 
+from resnet_jax.commands.usage import AnyArchitecture, Model, OptionalFile, OptionalNumber
 from resnet_jax.errors import UsageError, at_least, printable
-from resnet_jax.models.registry import Architecture
 
 
 def export(
-    model: tyro.conf.Positional[str],
+    model: Model,
     *,
     format: Literal["stablehlo", "onnx", "safetensors"],
-    out: Path | None = None,
-    arch: Architecture | None = None,
+    out: OptionalFile = None,
+    arch: AnyArchitecture = None,
     batch_size: Literal["dynamic"] | int = "dynamic",
     layout: Literal["NHWC", "NCHW"] = "NHWC",
     with_preprocessing: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    image_size: int | None = None,
+    image_size: OptionalNumber = None,
 ) -> None:
     """Export a trained network, load the result again and keep it if it gives the same logits.
 
@@ -73,7 +73,7 @@ def _check(format: str, batch_size: str | int, layout: str, with_preprocessing: 
         raise UsageError(f"--format onnx: {', '.join(missing)} is not installed; pip install {' '.join(missing)}")
 
 
-def _path(model: str, format: str, out: Path | None) -> Path:
+def _path(model: str, format: str, out: OptionalFile) -> Path:
     """Return where the export goes: files have the suffix of their format, folders have none."""
     name = Path(model).resolve().name
     name = Path(name).stem if name.endswith((".pth", ".pt", ".safetensors")) else name

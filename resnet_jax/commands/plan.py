@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from resnet_jax.commands.usage import OptionalNumber, OptionalRecipe
 from resnet_jax.config import Config, ModelConfig
 from resnet_jax.errors import UsageError, at_least
 from resnet_jax.models.registry import Architecture
@@ -31,15 +32,15 @@ GPU_SENTENCE = (
 
 def plan(
     *,
-    target: str,
-    config: Path | None = None,
+    target: Annotated[str, tyro.conf.arg(metavar="TARGET")],
+    config: OptionalRecipe = None,
     arch: Architecture | None = None,
-    image_size: int | None = None,
-    classes: int | None = None,
-    images: int | None = None,
-    batch_size: int | None = None,
-    epochs: int | None = None,
-    price: float | None = None,
+    image_size: OptionalNumber = None,
+    classes: OptionalNumber = None,
+    images: OptionalNumber = None,
+    batch_size: OptionalNumber = None,
+    epochs: OptionalNumber = None,
+    price: Annotated[float | None, tyro.conf.arg(metavar="PRICE")] = None,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Compile a training step for another machine: does it fit, how fast could it be, and what would it cost?
@@ -69,7 +70,7 @@ def plan(
     """
     import jax
 
-    from resnet_jax.planning.ceiling import figures_of
+    from resnet_jax.planning.ceiling import answers
     from resnet_jax.planning.job import make_job
     from resnet_jax.planning.sizing import Compiler
     from resnet_jax.planning.targets import parse_target
@@ -88,12 +89,14 @@ def plan(
     job = make_job(replace(recipe, train=train), images, image_size, classes, resident=resident)
     jax.config.update("jax_platforms", "cpu")  # programs are compiled for the target, not run on it
     jax.config.update("jax_enable_compilation_cache", False)  # which is for programs that run here
+    figures: dict[str, Any] = {}
     with _naming_the_recipe():
-        figures = figures_of(Compiler(job, machine), price)
+        for part in answers(Compiler(job, machine), price):
+            figures |= part
+            if not json:
+                _print(part, figures, machine)
     if json:
         print(json_lines.dumps(figures))
-    else:
-        _print(figures, machine)
 
 
 def _recipe(path: Path | None, arch: Architecture | None, image_size: int | None) -> Config:
@@ -114,17 +117,26 @@ def _naming_the_recipe() -> Iterator[None]:
         raise UsageError(re.sub(r"--([a-z]+)\.([a-z-]+)", r"the recipe's \1.\2", str(error))) from error
 
 
-def _print(figures: dict[str, Any], target: "Target") -> None:
+def _print(part: dict[str, Any], figures: dict[str, Any], target: "Target") -> None:
+    """Print what a part says; `figures` has the earlier parts as well."""
     console = Console(highlight=False, soft_wrap=True)
-    chip, chips, pixels = target.chip, target.count, figures["image_size"]
-    console.print(
-        f"{figures['arch']} for {figures['classes']} classes at {pixels}x{pixels} pixels on {chips} x {chip.name}, "
-        + (f"its {figures['images']:,} images on every chip" if figures["resident"] else "with ready batches as input")
-    )
-    console.print(memory_sentence(figures, target))
-    if figures["counted_batch_size"] is None:
-        return
-    seconds = figures["step_seconds"]
+    if "fits" in part:
+        pixels, images = figures["image_size"], f"its {figures['images']:,} images on every chip"
+        console.print(
+            f"{figures['arch']} for {figures['classes']} classes at {pixels}x{pixels} pixels on {target.count} x "
+            f"{target.chip.name}, {images if figures['resident'] else 'with ready batches as input'}"
+        )
+        console.print(memory_sentence(figures, target))
+    elif "step_seconds" in part:
+        console.print(_step_table(figures, target))
+        for line in ceiling_sentences(figures, target):
+            console.print(line)
+    else:
+        console.print(largest_sentence(figures))
+
+
+def _step_table(figures: dict[str, Any], target: "Target") -> Table:
+    chip, seconds = target.chip, figures["step_seconds"]
     table = Table(
         "a step, each chip", Column("needs", justify="right"), "at", Column("takes", justify="right"), box=SIMPLE_HEAD
     )
@@ -134,25 +146,27 @@ def _print(figures: dict[str, Any], target: "Target") -> None:
         ("network", f"{figures['sent_bytes'] / 1e6:,.1f} MB sent", f"{chip.network_bandwidth / 1e9:,.0f} GB/s"),
     ):
         table.add_row(name, need, rate, f"{seconds[name] * 1e3:,.3f} ms")
-    console.print(table)
-    for line in ceiling_sentences(figures, target):
-        console.print(line)
+    return table
 
 
 def memory_sentence(figures: dict[str, Any], target: "Target") -> str:
-    """Say whether the batch fits, and which one would."""
-    verdict = (
+    """Say whether the batch fits."""
+    return (
         f"A batch of {figures['batch_size']:,} {'fits' if figures['fits'] else 'does not fit'}: "
         f"{'' if figures['fits'] else 'at least '}{figures['memory_bytes'] / GIB:,.2f} GiB on each chip, "
         f"of {figures['limit_bytes'] / GIB:,.2f} GiB "
-        + ("that programs may use" if target.is_tpu else "that JAX reserves by default, 75% of a GPU's memory")
+        + ("that programs may use." if target.is_tpu else "that JAX reserves by default, 75% of a GPU's memory.")
     )
+
+
+def largest_sentence(figures: dict[str, Any]) -> str:
+    """Say which batch is the largest that fits."""
     largest = figures["largest_batch_size"]
     if largest is None:
-        return f"{verdict}. No batch fits."
+        return "No batch fits."
     if largest == figures["largest_possible_batch_size"]:
-        return f"{verdict}. So does any batch that the {figures['images']:,} training images can fill."
-    return f"{verdict}. The largest batch that fits is about {largest:,}."
+        return f"Any batch that the {figures['images']:,} training images can fill fits."
+    return f"The largest batch that fits is about {largest:,}."
 
 
 def ceiling_sentences(figures: dict[str, Any], target: "Target") -> list[str]:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from glob import glob, has_magic
+from itertools import chain
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated
@@ -17,10 +18,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.text import Text
 
+from resnet_jax.commands.usage import AnyArchitecture, Images, Model, OptionalFolder
+from resnet_jax.commands.waiting import waiting
 from resnet_jax.data.reading.folder import list_images
 from resnet_jax.data.reading.skipped import OVERLAY, describe_skipped
 from resnet_jax.errors import UsageError, UserError, printable
-from resnet_jax.models.registry import Architecture
 from resnet_jax.runs.tables import cell
 
 if TYPE_CHECKING:  # it imports JAX
@@ -30,16 +32,16 @@ IMAGES_PER_DEVICE = 4  # at least, if the CPU is divided into devices
 
 
 def predict(
-    model: tyro.conf.Positional[str],
-    images: tyro.conf.Positional[tuple[str, ...]],
+    model: Model,
+    images: Images,
     *,
-    arch: Architecture | None = None,
+    arch: AnyArchitecture = None,
     top_k: int = 5,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     csv: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     batch_size: int = 8,
     explain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    explain_dir: Path | None = None,
+    explain_dir: OptionalFolder = None,
 ) -> None:
     """Classify images, in the order given; an image that can't be read is reported, and the others are classified.
 
@@ -77,13 +79,17 @@ def predict(
         devices = max(min(os.cpu_count() or 1, size // IMAGES_PER_DEVICE), 1)
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(devices))
 
-    from resnet_jax.classifier.files import classify_files
+    from resnet_jax.classifier.files import classify
     from resnet_jax.commands.loading import load
 
     classifier = load(model, arch)
-    results = classify_files(classifier, paths, batch_size=size, top_k=top_k, overlays=overlays)
+    results = classify(
+        classifier, [(path, Path(path)) for path in paths], batch_size=size, top_k=top_k, overlays=overlays
+    )
+    with waiting("compiling the network and reading the first images", plain=not (json or csv)):
+        first = next(results)
     write = _write_json if json else _csv_writer() if csv else _table_writer(paths)
-    if _write_all(results, len(paths), write):
+    if _write_all(chain([first], results), len(paths), write):
         raise SystemExit(1)
 
 

@@ -1,6 +1,7 @@
 """`resnet-jax record`: complete training runs of a recipe, timed like speed records."""
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from resnet_jax import errors
+from resnet_jax.commands.usage import OptionalFile, fitting_help
 from resnet_jax.config import Config, as_dict
 from resnet_jax.recipe import parse
 
@@ -25,7 +27,7 @@ class Arguments(Config):
 
     runs: int = 5
     """Number of training runs."""
-    out: Path | None = None
+    out: OptionalFile = None
     """JSON file for all figures, versions and devices; it is replaced. By default record-<config>-<time>.json."""
 
     def __post_init__(self):
@@ -34,7 +36,8 @@ class Arguments(Config):
 
 def record(args: list[str] | None = None) -> None:
     """Run the command with `args`, by default those of the command line."""
-    recipe, config, arguments = parse(Arguments, args, prog="resnet-jax record")
+    with fitting_help(sys.argv if args is None else args):
+        recipe, config, arguments = parse(Arguments, args, prog="resnet-jax record")
 
     from resnet_jax.benchmarking.record import report, timed_training
     from resnet_jax.data.memory import load

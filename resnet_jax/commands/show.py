@@ -5,22 +5,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-import tyro
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from resnet_jax.commands.usage import File, Runs
 from resnet_jax.config import differences
 from resnet_jax.errors import UsageError, printable
 from resnet_jax.runs.reading import ShownRun, figures_of, read_run
 from resnet_jax.runs.terminal import plot_curves
 
 
-def show(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("runs.png")) -> None:
+def show(runs: Runs, *, out: File = Path("runs.png")) -> None:
     """Show the curves, figures and differences of runs, including runs that are still training.
 
     Runs that ended before their first step are named and left out.
+
 
     Example: resnet-jax show runs/digits-* --out digits.png
 
@@ -35,7 +36,7 @@ def show(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("runs
     from resnet_jax.runs.comparison import draw_comparison
 
     if not runs:
-        raise UsageError("RUNS: got none, expected one or more run folders, as in: resnet-jax show runs/*")
+        raise UsageError("RUN: got none, expected one or more run folders, as in: resnet-jax show runs/*")
     shown: list[ShownRun] = []
     empty: list[ShownRun] = []
     for path in runs:

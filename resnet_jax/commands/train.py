@@ -7,9 +7,12 @@ import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import absl.logging
+import tyro
 
+from resnet_jax.commands.usage import fitting_help
 from resnet_jax.config import Config
 from resnet_jax.hardware.compilation_cache import keep_compiled
 from resnet_jax.recipe import parse
@@ -24,9 +27,9 @@ class Arguments(Config):
     Also: --config PATH, the recipe to start from, or the config.json of a run to start again.
     """
 
-    workdir: Path | None = None
+    workdir: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """Run folder; a run of this configuration in it is resumed. By default runs/<config>-<time>."""
-    wandb: str | None = None
+    wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
     """Weights & Biases project to log to; needs the extra `wandb`. By default none."""
 
 
@@ -36,7 +39,8 @@ def train(args: list[str] | None = None, *, prog: str = "resnet-jax train") -> N
     Raises:
         UsageError, UserError, Interrupted: see `resnet_jax.training.loop.train`.
     """
-    recipe, config, arguments = parse(Arguments, args, prog=prog)
+    with fitting_help(sys.argv if args is None else args):
+        recipe, config, arguments = parse(Arguments, args, prog=prog)
     workdir = arguments.workdir or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
 
     keep_compiled()

@@ -57,18 +57,9 @@ class Dataset:
             Split(self.train.images[indices], self.train.labels[indices])
             for indices in stratified_holdout(self.train.labels, fraction)
         )
-        return replace(self, train=kept, val=held, key=None if self.key is None else f"{self.key}-{fraction}")
-
-    def describe(self) -> str:
-        """Return a sentence with the number of images of each split, and of the classes in training."""
-        counts = np.bincount(self.train.labels, minlength=len(self.class_names))
-        fewest, most = counts.min(), counts.max()
-        splits = {"training": self.train, "validation": self.val, "test": self.test}
-        images = ", ".join(f"{len(split.labels):,} {name}" for name, split in splits.items() if split is not None)
-        named = ", ".join(f"{name} {count:,}" for name, count in zip(self.class_names, counts, strict=True))
-        classes = named if len(counts) <= 6 else f"{len(counts)} with {fewest:,} to {most:,} training images each"
-        unbalanced = "; unbalanced, so look at the accuracy of each class" if most > 10 * fewest else ""
-        return f"{images} images of {self.name}; classes: {classes}{unbalanced}"
+        remark = f"--data.val-fraction: {fraction:.3g} of the training images of each class choose the best checkpoint"
+        key = None if self.key is None else f"{self.key}-{fraction}"
+        return replace(self, train=kept, val=held, key=key, remarks=(*self.remarks, remark))
 
     def statistics(self) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
         """Return mean and standard deviation of the training images' channels, in units of 0 to 1."""

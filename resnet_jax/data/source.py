@@ -87,7 +87,6 @@ def open_folder(path: Path, *, hold_out: bool = True) -> Source:
     listing = list_folder(path, hold_out=hold_out)
     examples = {split: _examples(classes) for split, classes in listing.splits.items()}
     train, val, test = examples.get("train", []), examples.get("val"), examples["test"]
-    skipped = describe_skipped(listing.skipped)
     return Source(
         name=path.name,
         class_names=listing.class_names,
@@ -97,7 +96,7 @@ def open_folder(path: Path, *, hold_out: bool = True) -> Source:
         files=tuple(Path(example.origin) for each in examples.values() for example in each),
         layout={split: [example.label for example in each] for split, each in examples.items()},
         contents={split: _contents(classes) for split, classes in listing.splits.items()},
-        remarks=(skipped,) if skipped else (),
+        remarks=tuple(filter(None, (describe_skipped(listing.skipped), listing.division))),
     )
 
 

@@ -1,5 +1,6 @@
 """The highest training speed that a machine's data sheet allows, and the time and cost that follow from it."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,21 +40,21 @@ def seconds_of(work: Work, chip: Chip) -> Seconds:
     )
 
 
-def figures_of(compiler: Compiler, price: float | None) -> dict[str, Any]:
-    """Compute everything that `plan` prints; if the batch does not fit, for the largest batch that does.
+def answers(compiler: Compiler, price: float | None) -> Iterator[dict[str, Any]]:
+    """Compute everything that `plan` prints, the asked batch first; if it does not fit, also for the largest that does.
 
     Args:
         compiler: for the job and the target.
         price: price of a chip for an hour.
+
+    Yields:
+        Figures as soon as they are known: whether the batch fits; if so, the ceiling of its speed; the largest batch
+        that fits; the ceiling for that one, if the asked one does not fit.
     """
     job, target = compiler.job, compiler.target
     batch_size, unit = job.config.train.batch_size, compiler.unit
     needs = compiler.needs(batch_size)
-    wide = unit * SUBLANES if job.images >= unit * SUBLANES else unit
-    cap = job.images // wide * wide
-    largest = largest_batch(compiler.needs, compiler.limit_bytes, batch_size, wide, cap)
-    counted = batch_size if needs.fits else largest
-    figures = {
+    yield {
         "target": target.name,
         "chips": target.count,
         "arch": job.config.model.arch,
@@ -66,17 +67,27 @@ def figures_of(compiler: Compiler, price: float | None) -> dict[str, Any]:
         "fits": needs.fits,
         "memory_bytes": needs.memory_bytes,
         "limit_bytes": compiler.limit_bytes,
-        "largest_batch_size": largest,
-        "largest_possible_batch_size": cap,
-        "counted_batch_size": counted,
+        "counted_batch_size": None,
     }
-    if counted is None:
-        return figures
-    work = compiler.work(counted)
+    if needs.fits:
+        yield _ceiling(compiler, batch_size, price)
+    wide = unit * SUBLANES if job.images >= unit * SUBLANES else unit
+    cap = job.images // wide * wide
+    largest = largest_batch(compiler.needs, compiler.limit_bytes, batch_size, wide, cap)
+    yield {"largest_batch_size": largest, "largest_possible_batch_size": cap}
+    if not needs.fits and largest is not None:
+        yield _ceiling(compiler, largest, price)
+
+
+def _ceiling(compiler: Compiler, batch_size: int, price: float | None) -> dict[str, Any]:
+    """Compute the ceiling of the speed of one batch size."""
+    job, target = compiler.job, compiler.target
+    work = compiler.work(batch_size)
     full = small = seconds_of(work, target.chip)
     if job.config.small_epochs:
-        small = seconds_of(compiler.work(counted, job.config.augment.small_size), target.chip)
-    return figures | asdict(work) | speed(job, counted, full, small, target.count, price)
+        small = seconds_of(compiler.work(batch_size, job.config.augment.small_size), target.chip)
+    figures = speed(job, batch_size, full, small, target.count, price)
+    return {"counted_batch_size": batch_size} | asdict(work) | figures
 
 
 def speed(

@@ -59,9 +59,12 @@ class Compiler:
     def _needs(self, batch_size: int) -> Needs:
         try:
             memory = memory_of(self._compile(self.job, batch_size, self.job.images))
+            needs = Needs(memory, fits=memory <= self.limit_bytes)
         except jax.errors.JaxRuntimeError as error:
-            return Needs(tpu_refusal(error)[0], fits=False)
-        return Needs(memory, fits=memory <= self.limit_bytes)
+            needs = Needs(tpu_refusal(error)[0], fits=False)
+        verdict = f"{'fits' if needs.fits else 'does not fit'}, {needs.memory_bytes / 2**30:,.2f} GiB on each chip"
+        print(f"a batch of {batch_size:,} {verdict}", file=sys.stderr, flush=True)
+        return needs
 
     def _compile(self, job: Job, batch_size: int, images: int) -> jax.stages.Compiled:
         lowered = lower(job, batch_size, self.mesh, images)

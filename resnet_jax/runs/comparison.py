@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from resnet_jax.errors import UsageError, writing
+from resnet_jax.runs.lettering import Lettering
 from resnet_jax.runs.reading import ShownRun, accuracy_limits, figures_of
 
 
@@ -20,7 +21,7 @@ def draw_comparison(runs: Sequence[ShownRun], path: Path) -> None:
         UsageError: the name of the picture has no known ending.
         UserError: the picture can't be written.
     """
-    figure = Figure(figsize=(12, 5 + 0.25 * math.ceil(len(runs) / 4)), layout="constrained")
+    figure = Figure(figsize=(12, 5 + 0.25 * math.ceil(len(runs) / 3)), layout="constrained")
     if path.suffix[1:].lower() not in figure.canvas.get_supported_filetypes():
         raise UsageError(f"--out: got {path}, expected a name that ends in .png, .pdf or .svg")
     left, right = figure.subplots(1, 2)
@@ -36,10 +37,16 @@ def draw_comparison(runs: Sequence[ShownRun], path: Path) -> None:
     styles = [Line2D([], [], color="gray", linestyle=style) for style in ("solid", "dashed")]
     right.legend(styles, [" or ".join(sorted({run.split for run in runs})), "train"], loc="best")
     handles = [Line2D([], [], color=run.color, linewidth=3) for run in runs]
-    names = [f"{run.letter} {run.name}   test {figures_of(run)['test accuracy'] or 'not evaluated'}" for run in runs]
-    legend = figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(runs)), frameon=False)
+    lettering = Lettering([run.name for run in runs])
+    labels = lettering.labels([run.name for run in runs], 2.0, 10.0)
+    names = [
+        f"{run.letter} {label}   test {figures_of(run)['test accuracy'] or 'not evaluated'}"
+        for run, label in zip(runs, labels, strict=True)
+    ]
+    columns = min(3, len(runs))
+    legend = figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
     for text in legend.get_texts():
-        text.set_parse_math(False)
+        text.set(parse_math=False, family=lettering.families, fontsize=10)
     with writing(path, "give another --out"):
         figure.savefig(path, dpi=120)
 

@@ -31,6 +31,7 @@ def finish_epoch(
     score = None
     if (epoch + 1) % run.config.evaluate.every_epochs == 0 or step == run.program.total_steps:
         split = "val" if "val" in run.evaluations else "test"
+        display.doing("evaluating")
         result, _ = evaluate(run.eval_steps["none"], state.evaluated, run.evaluations[split])
         if not math.isfinite(result.mean_loss):
             raise diverged(f"the {split} loss after step {step}", checkpoints)

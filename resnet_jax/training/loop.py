@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 from rich.console import Console
 
 from resnet_jax.config import Config
+from resnet_jax.data.description import describe
 from resnet_jax.data.memory import load
 from resnet_jax.hardware.sharding import make_mesh, replicated
 from resnet_jax.runs.checkpoint import Checkpoints
@@ -98,7 +99,8 @@ def train(
 def _train(
     config: Config, workdir: Path, mesh: Mesh, wandb_project: str | None, console: Console, stop: StopRequest
 ) -> dict[str, Any]:
-    with memory_faults("choose a smaller --data.image-size, fewer images or a smaller --model.width"):
+    smaller = "choose a smaller --data.image-size, fewer images or a smaller --model.width"
+    with console.status("reading the images"), memory_faults(smaller):
         run, fresh = assemble(config, load(open_source(config.data), config.data.image_size), mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2, best="val" in run.evaluations)
     display = Display(console, run.program.total_steps, config.train.batch_size)
@@ -107,8 +109,9 @@ def _train(
     smaller_batch = f"--train.batch-size is {config.train.batch_size}; choose a smaller one, in a new --workdir"
     with Logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook:
         with display, memory_faults(smaller_batch):
-            for line in (*run.remarks, run.dataset.describe(), _describe(run, state, step, workdir)):
+            for line in (*describe(run.dataset), *run.remarks, _describe(run, state, step, workdir)):
                 display.say(line)
+            display.compiling()
             for call in advance(run, state, metrics, step, total):
                 sums = jax.device_get(call.metrics)
                 display.count(call.steps, call.started, call.waited, compiled=call.first)
@@ -129,11 +132,12 @@ def _train(
                 state = call.state
 
         checkpoints.close()
-        summary, result, logits = summarize(
-            run, state, workdir, seconds=time.monotonic() - start, speed=display.images_per_second
-        )
-        logbook.finish(summary)
-        illustrate(run, result, logits, workdir, display.say)
+        with console.status("evaluating on the test images"):
+            summary, result, logits = summarize(
+                run, state, workdir, seconds=time.monotonic() - start, speed=display.images_per_second
+            )
+            logbook.finish(summary)
+            illustrate(run, result, logits, workdir, display.say)
     return summary
 
 

@@ -55,6 +55,16 @@ class Display:
         """Training throughput since the start or resumption, without compilation and evaluation."""
         return self._timed_steps * self._batch_size / self._seconds if self._timed_steps else None
 
+    def compiling(self) -> None:
+        """Say that the first step waits for the compiler: in the bar, or in a line of its own without a terminal."""
+        self.doing("compiling")
+        if not self.console.is_terminal:
+            self.say("compiling the training step, which takes seconds or, on a slow machine, minutes")
+
+    def doing(self, what: str) -> None:
+        """Show in the bar what is going on instead of training."""
+        self._bar.update(self._task, description=what, figures="")
+
     def count(self, steps: int, started: float, waited: float, *, compiled: bool) -> None:
         """Count training steps that have just ended.
 

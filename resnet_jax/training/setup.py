@@ -48,7 +48,7 @@ class Run:
     info: dict[str, Any]
     """Metadata stored with each checkpoint."""
     remarks: tuple[str, ...]
-    """What the person should know about the images and the pretrained weights, one sentence each."""
+    """What was renamed and left out of the pretrained weights, one phrase each."""
 
 
 def resolve(config: Config, platform: str) -> Config:
@@ -85,7 +85,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     dataset = dataset.hold_out(config.data.val_fraction)
     train = dataset.train
     model = draw_model(chosen, len(dataset.class_names))
-    remarks = dataset.remarks
+    remarks: tuple[str, ...] = ()
     if config.model.pretrained is None:
         mean, std = dataset.statistics()
     else:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+import resnet_jax
 from resnet_jax.classifier.classifier import load_classifier
 from resnet_jax.classifier.saving import save_pretrained
 from resnet_jax.cli import COMMANDS
@@ -80,6 +81,8 @@ def test_evaluate_gives_the_figures_of_the_runs_own_summary(run, figures):
     for name in ("loss", "calibration_error"):
         assert got[name] == pytest.approx(summary[f"test_{name}"], rel=1e-5)
     assert got["class_accuracy"] == summary["test_class_accuracy"] and got["images"] == 360
+    right = (got["class_images"][name] * share for name, share in got["class_accuracy"].items())
+    assert sum(got["class_images"].values()) == 360 and sum(right) == pytest.approx(360 * got["accuracy"])
 
 
 def test_evaluate_gives_the_augmented_figures_of_the_summary(run, figures):
@@ -313,3 +316,4 @@ def test_devices_that_do_not_start_are_not_reported_as_a_damaged_checkpoint(run)
 def test_the_version_is_that_of_the_package():
     result = command("--version")
     assert (result.returncode, result.stdout) == (0, f"resnet-jax {version('resnet-jax')}\n")
+    assert resnet_jax.__version__ == version("resnet-jax")

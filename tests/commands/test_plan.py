@@ -15,7 +15,7 @@ from flax import nnx
 from jax.experimental.layout import Format, Layout
 from jax.sharding import PartitionSpec
 
-from resnet_jax.commands.plan import duration, memory_sentence
+from resnet_jax.commands.plan import duration, largest_sentence, memory_sentence
 from resnet_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
 from resnet_jax.data.resident import ResidentData
 from resnet_jax.errors import UsageError, UserError
@@ -23,7 +23,7 @@ from resnet_jax.hardware.chips import CHIPS
 from resnet_jax.hardware.compiled import Work, tpu_refusal, work_of
 from resnet_jax.hardware.hlo import collectives, memory_traffic, size_of
 from resnet_jax.hardware.sharding import make_mesh, replicated, sharded
-from resnet_jax.planning.ceiling import Seconds, seconds_of, speed
+from resnet_jax.planning.ceiling import Seconds, answers, seconds_of, speed
 from resnet_jax.planning.job import MEAN, STD, lower, make_job
 from resnet_jax.planning.sizing import Compiler, Needs, largest_batch
 from resnet_jax.planning.targets import devices_of, parse_target
@@ -216,13 +216,46 @@ def test_a_duration_is_in_seconds_minutes_hours_or_days(seconds, words):
     [
         (None, "No batch fits."),
         (1408, "The largest batch that fits is about 1,408."),
-        (1432, "So does any batch that the 1,437 training images can fill."),
+        (1432, "Any batch that the 1,437 training images can fill fits."),
     ],
 )
-def test_the_sentence_on_memory_names_the_largest_batch(largest, sentence):
-    figures = {"batch_size": 64, "fits": largest is not None, "memory_bytes": 2**30, "limit_bytes": 2**34}
-    figures |= {"images": 1437, "largest_batch_size": largest, "largest_possible_batch_size": 1432}
-    assert memory_sentence(figures, parse_target("v5e:1x1")).endswith(sentence)
+def test_the_last_sentence_names_the_largest_batch(largest, sentence):
+    figures = {"images": 1437, "largest_batch_size": largest, "largest_possible_batch_size": 1432}
+    assert largest_sentence(figures) == sentence
+
+
+@pytest.mark.parametrize(("fits", "verdict"), [(True, "64 fits: 1.00 GiB"), (False, "does not fit: at least 1.00 GiB")])
+def test_the_first_sentence_says_whether_the_asked_batch_fits(fits, verdict):
+    figures = {"batch_size": 64, "fits": fits, "memory_bytes": 2**30, "limit_bytes": 2**34}
+    assert verdict in memory_sentence(figures, parse_target("v5e:1x1"))
+
+
+class CountingCompiler(Compiler):
+    """Takes the place of the compiler of a machine that is not here: memory grows by 10 bytes an image."""
+
+    def __init__(self, limit: int):
+        self.job, self.target, self.unit, self.limit_bytes = JOB, parse_target("v5e:1x1"), 1, limit
+        self.compiled: list[int] = []
+        self.needs = fake_needs(1000, 10, limit, self.compiled)
+
+    def work(self, batch_size: int, image_size: int | None = None) -> Work:
+        return Work(1e9 * batch_size, 1e6, 1_000_000, 0, 0, 0.0)
+
+
+@pytest.mark.parametrize("limit", [20_000, 1500])
+def test_the_asked_batch_is_answered_before_another_one_is_compiled(limit):
+    compiler, seen = CountingCompiler(limit), []
+    for part in answers(compiler, None):
+        seen.append((set(part), set(compiler.compiled)))
+    asked = JOB.config.train.batch_size
+    (first, of_first), *others = seen
+    assert "fits" in first and of_first == {asked}
+    if limit == 20_000:
+        ((ceiling, of_ceiling), (last, _)) = others
+        assert of_ceiling == {asked}
+    else:
+        ((last, _), (ceiling, _)) = others
+    assert "images_per_second_ceiling" in ceiling and "largest_batch_size" in last
 
 
 def fake_needs(fixed: int, each: int, limit: int, tried: list[int]):

@@ -206,5 +206,5 @@ def test_a_picture_that_cannot_be_written_is_a_user_error(tmp_path):
 
 
 def test_without_any_run_there_is_a_usage_error(tmp_path):
-    with pytest.raises(UsageError, match="RUNS: got none"):
+    with pytest.raises(UsageError, match="RUN: got none"):
         show((), out=tmp_path / "runs.png")

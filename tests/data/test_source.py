@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -330,6 +331,38 @@ def test_skipped_files_are_counted_and_named(tmp_path):
         ".gradcam.png: 1",
     ):
         assert fact in remark
+
+
+@pytest.mark.skipif(find_spec("pillow_heif") is not None, reason="pillow-heif is installed")
+def test_photographs_in_heic_are_skipped_with_the_remedy(tmp_path):
+    fill(tmp_path, 2)
+    (tmp_path / "cat" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (remark,) = open_folder(tmp_path, hold_out=False).remarks
+    assert ".heic: 1" in remark and "JPEG" in remark and "pillow-heif" in remark
+
+
+@pytest.mark.skipif(find_spec("pillow_heif") is not None, reason="pillow-heif is installed")
+def test_a_class_of_heic_alone_is_refused_with_the_remedy(tmp_path):
+    fill(tmp_path, 2)
+    (tmp_path / "emu").mkdir()
+    (tmp_path / "emu" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(UserError, match=r"class folders emu .*\.heic: 1.*JPEG.*pillow-heif"):
+        open_folder(tmp_path)
+
+
+def test_heic_is_read_where_its_package_is_installed(tmp_path):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    fill(tmp_path, 2)
+    for name in ("cat", "dog"):
+        save(tmp_path / name / "IMG_1.HEIC", np.full((64, 64, 3), 128, np.uint8))
+    dataset = load(open_folder(tmp_path, hold_out=False), 4)
+    assert len(dataset.test.labels) == 6 and abs(dataset.test.images[2].astype(int) - 128).max() <= 3
+
+
+@pytest.mark.parametrize("size", [None, 16])
+def test_avif_has_the_pixels_of_the_picture(tmp_path, size):
+    save(tmp_path / "a.avif", np.full((32, 48, 3), (200, 90, 30), np.uint8), quality=90)
+    assert abs(decode_rgb(tmp_path / "a.avif", size).astype(int) - (200, 90, 30)).max() <= 4
 
 
 def test_an_image_that_is_in_two_classes_by_a_link_is_refused(tmp_path):

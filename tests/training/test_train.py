@@ -267,6 +267,14 @@ def test_without_a_terminal_the_output_is_plain_lines(whole):
     ]
 
 
+def test_two_checkpoints_are_kept_of_twelve_bytes_for_each_parameter(whole):
+    """Weights, momentum and averaged weights; what is noted beside them does not grow with the network."""
+    folders = list((whole[0] / "checkpoints").glob("[0-9]*"))
+    arrays = 12 * read_summary(whole[0])["parameters"]
+    sizes = [sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in folders]
+    assert len(folders) == 2 and all(0.8 * arrays < size < arrays + 300_000 for size in sizes), (sizes, arrays)
+
+
 def test_ctrl_c_and_sigterm_give_the_usual_exit_codes(broken):
     assert (broken.killed.returncode, broken.sigint.returncode, broken.sigterm.returncode) == (-9, 130, 143)
     assert broken.completed.returncode == 0
@@ -284,6 +292,12 @@ def test_each_resumed_run_continues_from_the_saved_step(broken):
     for before, after in ((broken.sigint, broken.sigterm), (broken.sigterm, broken.completed)):
         saved = re.search(r"saved at step (\d+)", before.stderr)
         assert saved and f"resuming from step {saved[1]}\n" in after.stdout
+
+
+def test_without_a_terminal_a_line_says_that_the_step_is_being_compiled(whole):
+    lines = whole[1].stdout.splitlines()
+    (place,) = (number for number, line in enumerate(lines) if line.startswith("compiling"))
+    assert "steps to go" in lines[place - 1] and all("epoch 1/4" not in line for line in lines[:place])
 
 
 def test_an_interrupted_run_gives_the_same_state_bit_for_bit(trainer, whole, broken):
@@ -665,5 +679,6 @@ def test_a_small_terminal_shows_complete_figures(trainer, tmp_path, broken):
     os.close(parent)
     text = screen.decode()
     assert process.returncode == 0 and "Traceback" not in text
+    assert 0 < text.index("compiling") < text.index("epoch 4")
     assert re.search(r"epoch \d+ +loss \d\.\d+ accuracy \d+\.\d% ", text) and "…" not in text
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") > 0  # the cursor is hidden and comes back

@@ -3,17 +3,13 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from PIL import Image
-
+from resnet_jax.data.reading.formats import image_suffixes
 from resnet_jax.data.reading.skipped import OVERLAY, describe_skipped, what_is
 from resnet_jax.data.split import hold_out_fifth
 from resnet_jax.errors import UserError
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names of the formats whose suffixes make a file an image."""
 SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -35,6 +31,8 @@ class Listing:
     """By "train", "val" and "test", as far as there are any: the images of each class, in alphabetical order."""
     skipped: tuple[Path, ...]
     """What is not used: other files, and folders that lead back to themselves."""
+    division: str | None = None
+    """A sentence on where the test split comes from, if there is no folder for it."""
 
 
 @contextmanager
@@ -65,10 +63,12 @@ def list_folder(path: Path, *, hold_out: bool = True) -> Listing:
         raise UserError(f"{path} is not a folder ({what_is(path)}): {_LAYOUT}. Correct the path.")
     folders = _split_folders(path)
     skipped: list[Path] = []
+    division = None
     if folders:
         splits = {split: _list_classes(folder, skipped) for split, folder in folders.items()}
         if "test" not in splits and "val" in splits:
             splits["test"] = splits.pop("val")
+            division = f"{folders['val']} is the test split, as there is no other"
         _check_same_classes(splits, folders)
         if "test" not in splits:
             raise UserError(
@@ -77,9 +77,12 @@ def list_folder(path: Path, *, hold_out: bool = True) -> Listing:
             )
     else:
         classes = _list_classes(path, skipped)
-        splits = hold_out_fifth(classes) if hold_out else {"test": classes}
+        splits = {"test": classes}
+        if hold_out:
+            splits = hold_out_fifth(classes)
+            division = "a fixed fifth of each class is held out as the test split, as there is no folder for it"
     _check_unique(image for classes in splits.values() for images in classes.values() for image in images)
-    return Listing(tuple(splits["test"]), splits, tuple(skipped))
+    return Listing(tuple(splits["test"]), splits, tuple(skipped), division)
 
 
 @_listing()
@@ -114,13 +117,6 @@ def list_images(folder: Path, skipped: list[Path], above: frozenset[Path] = froz
         else:
             skipped.append(path)
     return images
-
-
-@cache
-def image_suffixes() -> frozenset[str]:
-    """Return the suffixes of images, in lower case, among them those of `FORMATS` that this Pillow can read."""
-    known = Image.registered_extensions()
-    return frozenset(suffix for suffix, name in known.items() if name in FORMATS and name in Image.OPEN)
 
 
 def _is_image(path: Path) -> bool:

@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
+from resnet_jax.data.reading.formats import image_suffixes
 from resnet_jax.errors import UserError
 
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"]
@@ -58,11 +59,19 @@ def decode_rgb(
         OSError, SyntaxError, ValueError: Pillow can't read it, it is truncated, or the range of its values is unknown.
         Image.DecompressionBombError: it has more pixels than Pillow's limit, about 179 million.
     """
-    image: Image.Image
+    image_suffixes()  # which makes Pillow know all formats
     with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
-        image.load()
-        kind = image.format
-    ImageOps.exif_transpose(image, in_place=True)
+        return to_rgb(image, image_size, resize=resize, interpolation=interpolation)
+
+
+def to_rgb(
+    image: Image.Image, image_size: int | None, *, resize: int | None = None, interpolation: Interpolation = "bilinear"
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Do the same as `decode_rgb` with an image of Pillow, which stays as it is."""
+    image.load()
+    kind = image.format
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)  # a copy
     if image.mode == "F" or (image.mode == "I" and kind != "PPM"):  # Pillow would clip them to 0..255
         raise ValueError("it has 32 bits per pixel, of which the range is not known; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip as well

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from resnet_jax.data.reading.formats import remedy
+
 OVERLAY = ".gradcam.png"
 """End of the names of pictures that `resnet-jax predict --explain` draws beside images; they are not images."""
 
@@ -25,7 +27,9 @@ def describe_skipped(skipped: Iterable[Path]) -> str | None:
     if not kinds:
         return None
     parts = [f"{kind}: {len(paths)} (such as {paths[0]})" for kind, paths in kinds.items()]
-    return f"skipped because they are not images in a known format: {', '.join(parts)}"
+    remedies = {kind: found for kind, paths in kinds.items() if (found := remedy(paths[0]))}
+    advice = "".join(f"; {kind}: {found}" for kind, found in remedies.items())
+    return f"skipped because they are not images in a known format: {', '.join(parts)}{advice}"
 
 
 def _kind(path: Path) -> str:

@@ -8,7 +8,7 @@ from resnet_jax.models.registry import REGISTRY
 TAGS = ("IMAGENET1K_V1", "IMAGENET1K_V2")
 
 
-def networks() -> None:
+def list() -> None:
     """List the networks with their parameters, and the accuracy of their published weights.
 
     A network's name is a --model.arch. V1 and V2 are torchvision's weights: a MODEL for predict and evaluate is
