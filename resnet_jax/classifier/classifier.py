@@ -93,7 +93,7 @@ def load_classifier(source: Path | str, *, arch: Architecture | None = None) -> 
         left = "".join(f"; {note}" for note in trained.info["notes"])
         raise UserError(
             f"{source} is the encoder of a {network.arch} without a linear classifier{left}. Train one on your images: "
-            f"python train.py --config configs/finetune_photos.py --model.pretrained {source}"
+            f"python train.py --config configs/finetune.py --model.pretrained {source}"
         )
     model = network.abstract()
     assign(model, trained.tensors)

@@ -267,14 +267,6 @@ def test_without_a_terminal_the_output_is_plain_lines(whole):
     ]
 
 
-def test_two_checkpoints_are_kept_of_twelve_bytes_for_each_parameter(whole):
-    """Weights, momentum and averaged weights; what is noted beside them does not grow with the network."""
-    folders = list((whole[0] / "checkpoints").glob("[0-9]*"))
-    arrays = 12 * read_summary(whole[0])["parameters"]
-    sizes = [sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in folders]
-    assert len(folders) == 2 and all(0.8 * arrays < size < arrays + 300_000 for size in sizes), (sizes, arrays)
-
-
 def test_ctrl_c_and_sigterm_give_the_usual_exit_codes(broken):
     assert (broken.killed.returncode, broken.sigint.returncode, broken.sigterm.returncode) == (-9, 130, 143)
     assert broken.completed.returncode == 0
@@ -405,13 +397,13 @@ def test_ctrl_c_while_the_run_is_set_up_prints_no_traceback(trainer, tmp_path):
 
 @pytest.mark.slow  # over twenty processes of about 5 s each
 def test_twenty_kills_at_random_moments_do_not_change_the_results(trainer, tmp_path):
-    options, moments, kills, runs = ("--train.epochs", "60"), random.Random(0), 0, []
+    options, moments, kills, runs = ("--train.epochs", "30"), random.Random(0), 0, []
     while kills < 20:
         if not runs or read_summary(runs[-1]):  # on a fast computer a run may complete; then the next one is killed
             runs.append(tmp_path / f"run{len(runs)}")
         with trainer.start(runs[-1], *options) as process:
             try:
-                process.wait(timeout=moments.uniform(1, 8))
+                process.wait(timeout=moments.uniform(1, 7))
             except subprocess.TimeoutExpired:
                 process.kill()
                 kills += 1
