@@ -236,6 +236,7 @@ def finetuning(run: Path, photographs: Path, **optimizer) -> Config:
     )
 
 
+@pytest.mark.slow  # one more training run
 def test_fine_tuning_trains_only_the_classifier_at_a_layer_factor_of_zero(run, photographs, tmp_path):
     config = finetuning(run[0], photographs, layer_factor=0.0)
     summary = loop.train(config, tmp_path / "tuned", console=Console(file=io.StringIO()))

@@ -6,6 +6,7 @@ option is within a command, such as `train --data.image-size`, or is printed by 
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def path_of(module: str) -> Path:
     return PACKAGE.parent / Path(*module.split(".")).with_suffix(".py")
 
 
+@cache
 def imported(module: str) -> set[str]:
     """Return the modules of the package that a module imports anywhere."""
     found = set()
@@ -43,6 +45,7 @@ def reached(command: str) -> set[str]:
     return found
 
 
+@cache
 def named_options(module: str) -> set[str]:
     """Return the options in the strings of a module, but not in its docstrings and in whole commands."""
     tree = ast.parse(path_of(module).read_text())

@@ -314,6 +314,7 @@ def test_an_interrupted_run_gives_the_same_metrics_and_summary(whole, broken):
     assert timeless(read_summary(broken.workdir)) == timeless(read_summary(whole[0]))
 
 
+@pytest.mark.slow  # two runs
 def test_sigterm_within_an_epoch_saves_the_current_step(trainer, tmp_path, monkeypatch):
     signal_at(monkeypatch, 30, signal.SIGTERM)
     with pytest.raises(Interrupted, match="at step 30;") as caught:
@@ -417,6 +418,7 @@ def test_twenty_kills_at_random_moments_do_not_change_the_results(trainer, tmp_p
         assert (timeless(read_summary(workdir)), [timeless(line) for line in read_metrics(workdir)]) == expected
 
 
+@pytest.mark.slow  # one more training run
 def test_a_truncated_newest_checkpoint_is_reported_and_the_previous_one_is_used(trainer, broken, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(broken.stopped, workdir)
@@ -478,6 +480,7 @@ def test_a_run_on_eight_devices_continues_on_one(trainer, tmp_path, whole):
     assert got["test_accuracy"] == pytest.approx(expected["test_accuracy"], abs=0.1)
 
 
+@pytest.mark.slow  # two programs
 def test_the_first_epochs_train_on_shrunk_images(trainer):
     config = trainer.quick_config()
     config = replace(config, augment=replace(config.augment, small_size=5, small_share=0.5))
@@ -565,6 +568,7 @@ def test_running_out_of_memory_in_a_step_names_the_batch(trainer, tmp_path, monk
         loop.train(trainer.quick_config(), tmp_path, console=quiet())
 
 
+@pytest.mark.slow  # two processes
 def test_a_full_disk_ends_in_one_message_and_the_same_command_continues(trainer, broken, tmp_path):
     shutil.copytree(broken.stopped, tmp_path / "run")
     env = trainer.env | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1000"}  # the cache is read and not written
