@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 import signal
 import sys
@@ -63,6 +64,7 @@ def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:
     """Run a command: errors that the user caused end with one line and their exit code, Ctrl-C with `stopped`."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell starts background jobs without it
         signal.signal(signal.SIGINT, _interrupt)
+    logging.basicConfig(format="%(message)s")  # warnings are sentences, without the names of modules
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack the letters of a name
             stream.reconfigure(errors="backslashreplace")

@@ -79,6 +79,7 @@ def read_trained(source: Path | str) -> Trained:
     Raises:
         UserError: there is no such thing, it can't be read, or JAX can't start its devices.
     """
+    find_devices()  # otherwise reading fails with an error about the file
     file, choice = split_choice(source)
     path = Path(file)
     if (path / "checkpoints").is_dir():
@@ -98,7 +99,6 @@ def read_trained(source: Path | str) -> Trained:
 def _read_run(path: Path) -> Trained:
     from resnet_jax.runs.stored import read_evaluated  # loads Orbax, which the other sources do not need
 
-    find_devices()  # or reading the checkpoint fails for a reason that is not its own
     restored = read_evaluated(path / "checkpoints")
     info: Info = check_json(restored.info, Info, f"the metadata of checkpoint {restored.step} in {path}", REMEDY)
     settings, names = from_dict(info.config).model, tuple(info.class_names)

@@ -185,7 +185,7 @@ def class_table(figures: dict[str, Any], names: Sequence[str]) -> Table:
 
 def pair_table(figures: dict[str, Any]) -> Table:
     """Return the pairs of classes that are confused most often."""
-    names = (Column(header, overflow="fold") for header in ("true class", "taken for"))
+    names = (Column(header, overflow="fold") for header in ("true class", "predicted as"))
     table = Table(*names, Column("images", justify="right", no_wrap=True), **NARROW)
     for pair in figures["most_confused"]:
         table.add_row(Text(printable(pair["true"])), Text(printable(pair["predicted"])), f"{pair['images']:,}")

@@ -13,6 +13,7 @@ from resnet_jax.weights.identify import fits
 from resnet_jax.weights.spellings import find_resnets
 
 AVERAGES = {"ema", "swa", "average", "averaged", "avg", "averaging"}  # words in the names of averaged weights
+TOP = "."  # name of a network whose keys have no prefix, in no entry
 DEPTH = 6  # of entries within entries; VISSL has five
 
 
@@ -70,7 +71,7 @@ def unwrap(content: Any, origin: Path | str, choice: str | None = None) -> Weigh
     networks = {}
     for entries, tensors in states:
         for resnet in find_resnets(tensors):
-            name = ".".join([*entries, *resnet.prefix.split(".")[:-1]])
+            name = ".".join([*entries, *resnet.prefix.split(".")[:-1]]) or TOP
             inside = (f'used the entry "{".".join(entries)}"',) if entries else ()
             networks[name] = Weights(resnet.tensors, inside + resnet.notes)
     if not networks:
@@ -114,12 +115,12 @@ def _choose(origin: Path | str, networks: dict[str, Weights], choice: str | None
         [average], [plain] = averages, [name for name in names if name not in averages]
         weights = fitting[average]
         if _shapes(weights) == _shapes(fitting[plain]):
-            note = f'took "{average}", the averaged weights; for the others, give {origin}#{plain or "..."}'
+            note = f'took "{average}", the averaged weights; for the others, give {origin}#{plain}'
             return Weights(weights.tensors, (note, *weights.notes))
     if len(names) > 1:
         raise UserError(
             f"{origin} has {len(names)} networks, {_listed(names)}: choose one by its name after a #, as in "
-            f"{origin}#{names[0] or names[1]}"
+            f"{origin}#{names[0]}"
         )
     return fitting[names[0]]
 
@@ -142,5 +143,5 @@ def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
 
 
 def _listed(keys: Any) -> str:
-    names = sorted(str(key) or '""' for key in keys)
+    names = sorted(map(str, keys))
     return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")

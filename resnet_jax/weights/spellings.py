@@ -12,7 +12,7 @@ HEADS = ("fc", "classifier", "linear", "head", "last_linear", "logits")
 AFTER = re.compile(  # what only the training needs: losses, and the projections of self-supervised methods
     r"(criterion|\w*loss\w*|\w*metrics?|\w*acc|proj\w*|predictor|prediction_head|prototypes|queue\w*)(\.|$)"
 )
-COUNTERS = ("total_ops", "total_params")  # of the package thop, in each module
+COUNTERS = ("total_ops", "total_params")  # floating point, of the package thop, in each module
 
 Sorted = tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], list[str], list[str]]
 Rename = Callable[[str], str]
@@ -95,7 +95,9 @@ def _sort(tensors: Mapping[str, np.ndarray], prefix: str, rename: Rename, levels
         first, last = name.split(".")[0], name.split(".")[-1]
         if level == prefix and first in BODY and last not in COUNTERS:
             body[name] = value
-        elif last in COUNTERS or (value.size == 1 and value.dtype.kind in "iub"):  # such as SWA's n_averaged
+        elif (
+            last in COUNTERS or value.dtype.kind in "iub"
+        ):  # integers count, such as SWA's n_averaged and hits of a metric
             continue
         elif level is not None and first in HEADS:
             heads[level + first][name] = value

@@ -308,8 +308,12 @@ def test_a_mistake_ends_in_one_message_and_the_right_exit_code(arguments, code, 
     assert result.returncode == code and message in result.stderr and "Traceback" not in result.stderr
 
 
-def test_devices_that_do_not_start_are_not_reported_as_a_damaged_checkpoint(run):
-    result = command("evaluate", str(run[0]), JAX_PLATFORMS="cuda")
+@pytest.mark.parametrize("kind", ["run", "file"])
+def test_devices_that_do_not_start_are_not_reported_as_a_damaged_checkpoint(run, tmp_path, kind):
+    if kind == "file":
+        convert(str(run[0]), tmp_path / "w.safetensors")
+    model = run[0] if kind == "run" else tmp_path / "w.safetensors"
+    result = command("evaluate", str(model), "--data.name", "digits", JAX_PLATFORMS="cuda")
     assert result.returncode == 1 and result.stderr.count("\n") == 1, result.stderr
     assert "JAX_PLATFORMS=cuda" in result.stderr and "checkpoint" not in result.stderr
 

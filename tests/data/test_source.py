@@ -633,3 +633,10 @@ def test_computing_only_the_square_gives_the_square_of_the_whole_image(monkeypat
     whole = decode_rgb(image, 12)
     monkeypatch.setattr(images, "THIN", 0)
     np.testing.assert_allclose(decode_rgb(image, 12).astype(int), whole, atol=1)
+
+
+def test_no_data_set_is_prepared_among_other_files(tmp_path):
+    (tmp_path / "IMG_1.jpg").touch()
+    with pytest.raises(UserError, match=r"IMG_1\.jpg.*digits is not prepared"):
+        open_tfds("digits", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["IMG_1.jpg"]

@@ -137,7 +137,7 @@ def test_what_may_not_be_the_classifier_is_left_out_and_named(read, name):
 
 def test_counters_and_losses_of_a_training_are_dropped(read):
     counters = {"n_averaged": np.array(7, np.int64), "criterion.weight": np.ones(5, np.float32)}
-    counters["module.layer1.0.total_ops"] = np.ones(1, np.float64)
+    counters |= {"module.layer1.0.total_ops": np.ones(1, np.float64), "val_f1.tp": np.ones(5, np.int64)}
     assert same(read(prefixed("module.") | counters).tensors, TENSORS)
 
 
@@ -164,6 +164,11 @@ def test_of_two_networks_none_is_taken_until_one_is_chosen(read, names):
 def test_a_choice_that_does_not_exist_is_refused_with_the_names(read):
     with pytest.raises(UserError, match="encoder_k, encoder_q"):
         read(prefixed("encoder_q.") | prefixed("encoder_k.", OTHERS), "#teacher")
+
+
+def test_a_network_at_the_top_is_called_by_a_dot(read):
+    assert same(read(TENSORS | prefixed("ema.", OTHERS)).tensors, OTHERS)
+    assert same(read(TENSORS | prefixed("ema.", OTHERS), "#.").tensors, TENSORS)
 
 
 @pytest.mark.parametrize("average", ["ema_model.", "model_ema.module.", "swa_model.", "averaged."])

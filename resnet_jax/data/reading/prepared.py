@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from resnet_jax.data.reading.formats import image_suffixes
 from resnet_jax.data.reading.images import Example
 from resnet_jax.data.reading.tfds_folders import OWN, prepared_folders
 from resnet_jax.errors import UserError
@@ -36,12 +37,23 @@ def open_builder(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
                 f"{', '.join(found) or 'none'}. To prepare any other image classification set of TFDS, which needs "
                 f"TensorFlow: `tfds build {name} --data_dir={data_dir} --file_format=array_record`."
             )
+        _check_place(name, data_dir)
         _prepare(name, data_dir)
     folders = _versions(name, data_dir)
     if len({folder.parent for folder in folders}) > 1:
         configs = ", ".join(sorted({folder.parent.relative_to(data_dir).as_posix() for folder in folders}))
         raise UserError(f"{name!r} is prepared in several configurations: name one of {configs}.")
     return tfds.builder_from_directory(max(folders, key=_version))
+
+
+def _check_place(name: str, data_dir: Path) -> None:
+    """Refuse to prepare a data set among a person's photographs, who means these."""
+    found = (path for depth in ("*", "*/*") for path in data_dir.glob(depth) if path.suffix.lower() in image_suffixes())
+    if image := next(found, None):
+        raise UserError(
+            f"{data_dir} has images, such as {image.relative_to(data_dir)}, so {name} is not prepared in it: name another "
+            "folder with --data.dir, or to use these images, put those of each class into a folder of its own"
+        )
 
 
 def _versions(name: str, data_dir: Path) -> list[Path]:
