@@ -51,8 +51,8 @@ def _check_place(name: str, data_dir: Path) -> None:
     found = (path for depth in ("*", "*/*") for path in data_dir.glob(depth) if path.suffix.lower() in image_suffixes())
     if image := next(found, None):
         raise UserError(
-            f"{data_dir} has images, such as {image.relative_to(data_dir)}, so {name} is not prepared in it: name another "
-            "folder with --data.dir, or to use these images, put those of each class into a folder of its own"
+            f"{data_dir} has images, such as {image.relative_to(data_dir)}, so {name} is not prepared in it: name "
+            "another folder with --data.dir, or to use these images, put those of each class into a folder of its own"
         )
 
 
