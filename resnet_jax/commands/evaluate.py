@@ -4,7 +4,7 @@ import json as json_lines
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.box import SIMPLE_HEAD
@@ -16,6 +16,9 @@ from resnet_jax.commands.usage import AnyArchitecture, Model, OptionalFolder
 from resnet_jax.commands.waiting import waiting
 from resnet_jax.config import DataConfig, from_dict
 from resnet_jax.errors import UsageError, at_least, printable
+
+if TYPE_CHECKING:
+    from resnet_jax.data.memory import Dataset
 
 LISTED = 20  # classes that are all listed
 LOWEST = 10  # classes that are listed of more
@@ -80,30 +83,17 @@ def _figures(
 ) -> dict[str, Any]:
     from resnet_jax.classifier.class_names import match_classes
     from resnet_jax.classifier.predictor import Predictor
-    from resnet_jax.data.memory import load
     from resnet_jax.training.evaluation import evaluate_predictor
-    from resnet_jax.training.setup import open_source
     from resnet_jax.training.summary import class_figures, figures_of
 
-    config, own = _data_config(classifier, data)
-    preprocessing = classifier.preprocessing
-    resize = preprocessing.resize if config.image_size == preprocessing.image_size else None
-    source = open_source(config, hold_out=own)
-    for remark in source.remarks:
-        print(printable(remark), file=sys.stderr)
-    logit_of = match_classes(classifier, source.class_names)
-    dataset = load(source, config.image_size, resize=resize, interpolation=preprocessing.interpolation)
-    split = getattr(dataset.hold_out(config.val_fraction), data.split)
-    if split is None or not len(split.labels):
-        raise UsageError(
-            f"--data.split: got {data.split}, but {dataset.name} has no such images; leave it out for test"
-        )
-    images, labels = split
+    dataset = _read(classifier, data)
+    logit_of = match_classes(classifier, dataset.class_names)
+    images, labels = getattr(dataset, data.split)
     predictor = Predictor(classifier, batch_size=min(batch_size, len(labels)), tta=tta)
     with waiting(f"compiling the network and evaluating it on {len(labels):,} images", plain=not quiet):
         result = evaluate_predictor(predictor, images, logit_of[labels])
     names = list(classifier.class_names)
-    for index, name in zip(logit_of, source.class_names, strict=True):  # other names, if the weights have none
+    for index, name in zip(logit_of, dataset.class_names, strict=True):  # other names, if the weights have none
         names[index] = name
     return {
         **({"step": classifier.info["step"]} if "step" in classifier.info else {}),
@@ -112,17 +102,45 @@ def _figures(
         "dataset": dataset.name,
         "split": data.split,
         "images": result.count,
-        "classes": len(source.class_names),
+        "classes": len(dataset.class_names),
         "network_classes": len(classifier.class_names),
         "tta": tta,
         **figures_of(result),
-        "class_images": dict(zip(source.class_names, result.confusion.sum(1)[logit_of].tolist(), strict=True)),
+        "class_images": dict(zip(dataset.class_names, result.confusion.sum(1)[logit_of].tolist(), strict=True)),
         **{
-            figure: {name: values[name] for name in source.class_names}
+            figure: {name: values[name] for name in dataset.class_names}
             for figure, values in class_figures(result, names).items()
         },
         "most_confused": result.most_confused(names),
     }
+
+
+def _read(classifier: Any, data: EvalData) -> "Dataset":
+    """Read the images, prepared as the network needs them.
+
+    Raises:
+        UsageError: there are none of the split.
+        UserError: they can't be read, or the network does not know their classes.
+    """
+    from resnet_jax.classifier.class_names import match_classes
+    from resnet_jax.data.memory import load
+    from resnet_jax.training.setup import open_source
+
+    config, own = _data_config(classifier, data)
+    preprocessing = classifier.preprocessing
+    resize = preprocessing.resize if config.image_size == preprocessing.image_size else None
+    source = open_source(config, hold_out=own)
+    for remark in source.remarks:
+        print(printable(remark), file=sys.stderr)
+    match_classes(classifier, source.class_names)  # before the images are read
+    dataset = load(source, config.image_size, resize=resize, interpolation=preprocessing.interpolation)
+    dataset = dataset.hold_out(config.val_fraction)
+    split = getattr(dataset, data.split)
+    if split is None or not len(split.labels):
+        raise UsageError(
+            f"--data.split: got {data.split}, but {dataset.name} has no such images; leave it out for test"
+        )
+    return dataset
 
 
 def _data_config(classifier: Any, data: EvalData) -> tuple[DataConfig, bool]:

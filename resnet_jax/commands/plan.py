@@ -68,8 +68,6 @@ def plan(
             described.
         UserError: the compiler is not installed.
     """
-    import jax
-
     from resnet_jax.planning.ceiling import answers
     from resnet_jax.planning.job import make_job
     from resnet_jax.planning.sizing import Compiler
@@ -87,8 +85,7 @@ def plan(
         recipe.train, batch_size=batch_size or recipe.train.batch_size, epochs=epochs or recipe.train.epochs
     )
     job = make_job(replace(recipe, train=train), images, image_size, classes, resident=resident)
-    jax.config.update("jax_platforms", "cpu")  # programs are compiled for the target, not run on it
-    jax.config.update("jax_enable_compilation_cache", False)  # which is for programs that run here
+    _only_compile()
     figures: dict[str, Any] = {}
     with _naming_the_recipe():
         for part in answers(Compiler(job, machine), price):
@@ -97,6 +94,14 @@ def plan(
                 _print(part, figures, machine)
     if json:
         print(json_lines.dumps(figures))
+
+
+def _only_compile() -> None:
+    """Set JAX up for programs that are compiled for the target and not run here."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)
 
 
 def _recipe(path: Path | None, arch: Architecture | None, image_size: int | None) -> Config:

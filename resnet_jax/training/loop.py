@@ -109,9 +109,7 @@ def _train(
     smaller_batch = f"--train.batch-size is {config.train.batch_size}; choose a smaller one, in a new --workdir"
     with Logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook:
         with display, memory_faults(smaller_batch):
-            for line in (*describe(run.dataset), *run.remarks, _describe(run, state, step, workdir)):
-                display.say(line)
-            display.compiling()
+            display.start(*describe(run.dataset), *run.remarks, _describe(run, state, step, workdir))
             for call in advance(run, state, metrics, step, total):
                 sums = jax.device_get(call.metrics)
                 display.count(call.steps, call.started, call.waited, compiled=call.first)
@@ -119,9 +117,8 @@ def _train(
                     raise diverged(f"the loss of step {sums.nonfinite_step}", checkpoints)
                 display.running(call.epoch, call.step, sums)
 
-                epoch_ends, score = call.step % run.program.steps_per_epoch == 0, None
-                if epoch_ends:
-                    score = finish_epoch(run, call.state, sums, logbook, display, checkpoints)
+                epoch_ends = call.step % run.program.steps_per_epoch == 0
+                score = finish_epoch(run, call.state, sums, logbook, display, checkpoints) if epoch_ends else None
                 due = epoch_ends and (call.epoch + 1) % config.checkpoint.every_epochs == 0
                 if due or stop.requested or call.step == total:
                     info = run.info | {"seconds": time.monotonic() - start, "feed": run.feed.state()}

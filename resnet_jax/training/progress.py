@@ -55,8 +55,10 @@ class Display:
         """Training throughput since the start or resumption, without compilation and evaluation."""
         return self._timed_steps * self._batch_size / self._seconds if self._timed_steps else None
 
-    def compiling(self) -> None:
-        """Say that the first step waits for the compiler: in the bar, or in a line of its own without a terminal."""
+    def start(self, *lines: str) -> None:
+        """Print the first lines, and say that the first step waits for the compiler, without a terminal in a line."""
+        for line in lines:
+            self.say(line)
         self.doing("compiling")
         if not self.console.is_terminal:
             self.say("compiling the training step, which takes seconds or, on a slow machine, minutes")
