@@ -28,8 +28,12 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore::beartype.roar.BeartypeDecorHintPep585DeprecationWarning")
 
 
+LONGEST = ("test_train.py", "test_parity_live.py", "test_pth.py", "test_notebook.py")
+
+
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name != "test_train.py")  # the longest file first
+    # The longest files start first; at the end, one would run while the other processes wait.
+    items.sort(key=lambda item: (*LONGEST, item.path.name).index(item.path.name))
 
 
 def pytest_unconfigure(config):
