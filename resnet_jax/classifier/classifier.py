@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_jax.classifier.preprocessing import Preprocessing
-from resnet_jax.classifier.trained import read_trained
+from resnet_jax.classifier.trained import Trained, read_trained
 from resnet_jax.errors import UserError
 from resnet_jax.models.network import Network
 from resnet_jax.models.registry import Architecture
@@ -85,7 +85,15 @@ def load_classifier(source: Path | str, *, arch: Architecture | None = None) -> 
     Raises:
         UserError: there is no such thing, it can't be read, it has no classifier, or JAX can't start its devices.
     """
-    trained = read_trained(source)
+    return classifier_of(read_trained(source), source, arch)
+
+
+def classifier_of(trained: Trained, source: Path | str, arch: Architecture | None) -> Classifier:
+    """Make the classifier of a stored network; `source` and `arch` as in `load_classifier`.
+
+    Raises:
+        UserError: it has another architecture, or no classifier.
+    """
     network = trained.network
     if arch is not None and network.arch != arch:
         raise UserError(f"{source} is a {network.arch}, not a {arch}: give its own architecture, or none")

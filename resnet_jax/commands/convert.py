@@ -39,14 +39,15 @@ def convert(
         UsageError: the target has another suffix.
         UserError: the source can't be read, or the target can't be written.
     """
+    from resnet_jax.classifier.classifier import classifier_of
     from resnet_jax.classifier.saving import save_pretrained, write_file
     from resnet_jax.classifier.trained import read_trained
-    from resnet_jax.commands.loading import load
+    from resnet_jax.commands.loading import tell
     from resnet_jax.exporting.layers import differences_to_torchvision
 
     console = Console(soft_wrap=True, highlight=False)
-    classifier = load(source, arch)
     trained = read_trained(source)
+    classifier = tell(source, classifier_of(trained, source, arch))
     lost = None
     with writing(target, "give another path, or free space"):
         if target.suffix:

@@ -18,7 +18,11 @@ def load(model: str, arch: Architecture | None) -> "Classifier":
     """
     from resnet_jax.classifier.classifier import load_classifier  # loads JAX
 
-    classifier = load_classifier(model, arch=arch)
+    return tell(model, load_classifier(model, arch=arch))
+
+
+def tell(model: str, classifier: "Classifier") -> "Classifier":
+    """Print what of `model` is used, and return the classifier."""
     for remark in classifier.remarks:
         print(printable(f"{model}: {remark}"), file=sys.stderr)
     return classifier
