@@ -28,6 +28,8 @@ from resnet_jax.runs.tables import cell
 if TYPE_CHECKING:  # it imports JAX
     from resnet_jax.classifier.files import Result
 
+STANDARD_INPUT = "standard-input"
+"""Name of an image that is read from standard input."""
 IMAGES_PER_DEVICE = 4  # at least, if the CPU is divided into devices
 
 
@@ -71,10 +73,10 @@ def predict(
             raise UsageError(f"{option}: got {value}, expected 1 or more")
     if json and csv:
         raise UsageError("--json --csv: got both, expected one of them")
-    paths = find_images(images)
-    overlays = _overlays(paths, explain_dir) if explain or explain_dir else {}
+    found = find_images(images)
+    overlays = _overlays([name for name, _ in found], explain_dir) if explain or explain_dir else {}
 
-    size = min(batch_size, 1 << (len(paths) - 1).bit_length())  # powers of 2: few programs to compile, and cached ones
+    size = min(batch_size, 1 << (len(found) - 1).bit_length())  # powers of 2: few programs to compile, and cached ones
     if "jax" not in sys.modules:  # which reads this when it is imported; two devices were 15% faster on two cores
         devices = max(min(os.cpu_count() or 1, size // IMAGES_PER_DEVICE), 1)
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(devices))
@@ -83,46 +85,47 @@ def predict(
     from resnet_jax.commands.loading import load
 
     classifier = load(model, arch)
-    results = classify(
-        classifier, [(path, Path(path)) for path in paths], batch_size=size, top_k=top_k, overlays=overlays
-    )
+    results = classify(classifier, found, batch_size=size, top_k=top_k, overlays=overlays)
     with waiting("compiling the network and reading the first images", plain=not (json or csv)):
         first = next(results)
-    write = _write_json if json else _csv_writer() if csv else _table_writer(paths)
-    if _write_all(chain([first], results), len(paths), write):
+    write = _write_json if json else _csv_writer() if csv else _table_writer([name for name, _ in found])
+    if _write_all(chain([first], results), len(found), write):
         raise SystemExit(1)
 
 
-def find_images(names: Sequence[str]) -> list[str]:
+def find_images(names: Sequence[str]) -> list[tuple[str, Path]]:
     """List the images in folders, matched by patterns and named on standard input, "-"; other names are kept.
+
+    Returns:
+        The name and the file of each image; they differ for an image on standard input, called `STANDARD_INPUT`.
 
     Raises:
         UserError: no image is found.
     """
-    lines = _read_input() if "-" in names else []
+    content = sys.stdin.buffer.read() if "-" in names else b""
+    image = b"\0" in content
+    lines = [STANDARD_INPUT] if image else [os.fsdecode(line) for line in content.splitlines()]
     given = [each for name in names for each in (lines if name == "-" else [name]) if each]
     skipped: list[Path] = []
     paths = [path for name in given for path in _expand(name, skipped) or [name]]
     if remark := describe_skipped(skipped):
         print(printable(remark), file=sys.stderr)
-    if not any(map(os.path.isfile, paths)):
+    found = [(path, _copy(content) if image and path is lines[0] else Path(path)) for path in paths]
+    if not any(path.is_file() for _, path in found):
         got = ", ".join(given[:3]) + (", ..." if len(given) > 3 else "")
         raise UserError(
             f"no image found: got {got or 'no path'}, expected images, folders of images or patterns ('*.jpg')"
         )
-    return paths
+    return found
 
 
-def _read_input() -> list[str]:
-    """Return the lines of standard input; if it is an image, return the path of a copy."""
-    content = sys.stdin.buffer.read()
-    if b"\0" not in content:
-        return [os.fsdecode(line) for line in content.splitlines()]
-    copy = NamedTemporaryFile(prefix="standard-input-")  # noqa: SIM115  # removed when the process ends
+def _copy(content: bytes) -> Path:
+    """Return a file with this content, which is removed when the process ends."""
+    copy = NamedTemporaryFile()  # noqa: SIM115
     copy.write(content)
     copy.flush()
     atexit.register(copy.close)
-    return [copy.name]
+    return Path(copy.name)
 
 
 def _expand(name: str, skipped: list[Path]) -> list[str]:

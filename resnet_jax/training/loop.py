@@ -91,7 +91,11 @@ def train(
     console = console or Console()
     mesh = make_mesh(config.train.batch_size)
     with disk_faults(workdir), open_workdir(workdir, config), StopRequest() as stop:
-        summary = read_summary(workdir) or _train(config, workdir, mesh, wandb_project, console, stop)
+        if summary := read_summary(workdir):
+            finished = f"the run in {workdir} has finished: nothing is trained, and no images are read"
+            console.print(finished, highlight=False, markup=False, soft_wrap=True)
+        else:
+            summary = _train(config, workdir, mesh, wandb_project, console, stop)
     print_summary(console, summary, workdir)
     return summary
 

@@ -74,16 +74,21 @@ def make_program(
         mean, std: statistics that the images are normalized by, in units of 0 to 1.
 
     Raises:
-        UsageError: the batch is larger than the training set, or images would be "shrunk" to a larger size.
+        UsageError: the batch is larger than the training set, or an augmentation is as large as the images.
     """
-    batch_size, small_size = config.train.batch_size, config.augment.small_size
+    batch_size, augment, side = config.train.batch_size, config.augment, min(shapes.image[:2])
     steps_per_epoch = shapes.images // batch_size
     if steps_per_epoch == 0:
         raise UsageError(f"--train.batch-size: got {batch_size}, expected at most the {shapes.images} training images")
-    if small_size is not None and small_size >= min(shapes.image[:2]):
-        raise UsageError(
-            f"--augment.small-size: got {small_size}, expected less than the images' {min(shapes.image[:2])} pixels"
-        )
+    for name, pixels in (
+        ("small-size", augment.small_size),
+        ("crop-padding", augment.crop_padding),
+        ("cutout", augment.cutout),
+    ):
+        if pixels is not None and pixels >= side:
+            raise UsageError(
+                f"--augment.{name}: got {pixels}, expected less than the images' {side} pixels, or None to leave it out"
+            )
     total_steps = config.train.epochs * steps_per_epoch
     schedule, optimizer = _make_optimizer(config.optimizer, total_steps, model)
     train_step = make_train_step(
@@ -94,7 +99,7 @@ def make_program(
     )
     make_batch, make_small = (
         _batch_maker(config, shapes, partial(make_augmentations, small_size=size, mean=mean, std=std))
-        for size in (None, small_size)
+        for size in (None, augment.small_size)
     )
     key = jax.random.key(config.train.seed)
     return Program(

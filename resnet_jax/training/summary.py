@@ -133,7 +133,7 @@ def print_summary(console: Console, summary: dict[str, Any], workdir: Path) -> N
         "all figures: summary.json, metrics.jsonl.\n"
         f"Next:  tensorboard --logdir {workdir.parent}     (pip install tensorboard)\n"
         "       the same command with --train.seed 1       to see how much of this is chance\n"
-        "       python train.py --help                     to see all options",
+        "       resnet-jax train --help                    to see all options",
         highlight=False,
         markup=False,
         soft_wrap=True,

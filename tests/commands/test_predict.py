@@ -158,7 +158,7 @@ def test_options_out_of_range_are_named(options, message):
 
 def test_patterns_that_the_shell_did_not_expand_are_expanded(folder):
     found = find_images([str(folder / "photos" / "**" / "[0-3].png")])
-    assert [os.path.relpath(path, folder / "photos") for path in found] == [
+    assert [os.path.relpath(path, folder / "photos") for _, path in found] == [
         "3.png",
         *(f"inner/{number}.png" for number in range(3)),
     ]
@@ -166,13 +166,15 @@ def test_patterns_that_the_shell_did_not_expand_are_expanded(folder):
 
 def test_a_file_whose_name_looks_like_a_pattern_is_read(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "[a].png")
-    assert find_images([str(tmp_path / "[a].png")]) == [str(tmp_path / "[a].png")]
+    path = tmp_path / "[a].png"
+    assert find_images([str(path)]) == [(str(path), path)]
 
 
 def test_overlays_of_an_earlier_call_are_not_classified(tmp_path):
     for name in ("a.png", "a.png.gradcam.png"):
         Image.fromarray(RGB).save(tmp_path / name)
-    assert find_images([str(tmp_path), str(tmp_path / "*.png")]) == 2 * [str(tmp_path / "a.png")]
+    image = (str(tmp_path / "a.png"), tmp_path / "a.png")
+    assert find_images([str(tmp_path), str(tmp_path / "*.png")]) == [image, image]
 
 
 def test_csv_has_a_line_for_each_class_and_for_each_error(folder, capsys):
@@ -225,6 +227,14 @@ def test_paths_from_a_pipe_are_classified_and_errors_give_exit_code_1(folder):
     assert [line["path"] for line in found] == ["photos/5.png", "photos/4.png"] + [
         f"photos/inner/{number}.png" for number in range(3)
     ]
+
+
+def test_an_image_from_a_pipe_is_classified_and_explained_under_a_name_of_its_own(folder):
+    image = (folder / "photos" / "5.png").read_bytes()
+    result = command(folder, "-", "photos/5.png", "--json", "--explain-dir", "drawn", input=image)
+    piped, read = (json.loads(line) for line in result.stdout.splitlines())
+    assert (result.returncode, piped["path"], piped["predictions"]) == (0, "standard-input", read["predictions"])
+    assert "standard-input.gradcam.png" in {path.name for path in (folder / "drawn").rglob("*")}
 
 
 def test_a_closed_pipe_ends_the_command_quietly(folder):

@@ -333,6 +333,14 @@ def test_skipped_files_are_counted_and_named(tmp_path):
         assert fact in remark
 
 
+@pytest.mark.parametrize("target", ["..", "../..", "../../.."], ids=["folder", "around it", "around that"])
+def test_a_link_to_a_folder_around_it_adds_no_images(tmp_path, target):
+    fill(tmp_path / "photos", 2)
+    save(tmp_path / "other.png", pixels(0, 4, 6, 3))
+    (tmp_path / "photos" / "cat" / "circle").symlink_to(target)
+    assert len(open_folder(tmp_path / "photos", hold_out=False).test) == 4
+
+
 @pytest.mark.skipif(find_spec("pillow_heif") is not None, reason="pillow-heif is installed")
 def test_photographs_in_heic_are_skipped_with_the_remedy(tmp_path):
     fill(tmp_path, 2)

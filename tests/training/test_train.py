@@ -438,7 +438,9 @@ def test_starting_a_finished_run_again_shows_its_results_without_training(traine
     console = Console(file=io.StringIO(), width=80)
     assert loop.train(trainer.config(), workdir, console=console) == read_summary(workdir)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert "epoch" not in shown(console) and process.stdout.endswith(shown(console))
+    notice, results = shown(console).split("\n", 1)
+    assert "has finished: nothing is trained" in notice
+    assert "epoch" not in results and process.stdout.endswith(results)
 
 
 def test_another_configuration_in_the_same_folder_is_refused_with_the_differences(trainer, whole):
@@ -496,10 +498,11 @@ def test_the_first_epochs_train_on_shrunk_images(trainer):
     assert (side(21), side(22)) == (5, 8)
 
 
-def test_a_small_size_that_is_not_below_the_image_size_is_refused(trainer):
+@pytest.mark.parametrize("option", ["small_size", "crop_padding", "cutout"])
+def test_an_augmentation_as_large_as_the_images_is_refused(trainer, option):
     config = trainer.quick_config()
-    config = replace(config, augment=replace(config.augment, small_size=8))
-    with pytest.raises(UsageError, match=r"--augment.small-size: got 8, .* 8 pixels"):
+    config = replace(config, augment=replace(config.augment, **{option: 8}))
+    with pytest.raises(UsageError, match=rf"--augment.{option.replace('_', '-')}: got 8, .* 8 pixels"):
         assemble(config, load(open_source(config.data), config.data.image_size), one_device_mesh(64))
 
 

@@ -103,7 +103,8 @@ def list_images(folder: Path, skipped: list[Path], above: frozenset[Path] = froz
     Args:
         folder: where to look.
         skipped: files that are not images are added to it.
-        above: resolved paths of the folders around this one.
+        above: resolved paths of the folders around this one, up to the root. A link that leads to one of them is
+            skipped.
     """
     real, images = folder.resolve(), []
     if real in above:
@@ -111,7 +112,7 @@ def list_images(folder: Path, skipped: list[Path], above: frozenset[Path] = froz
         return []
     for path in _visible(folder):
         if path.is_dir():
-            images += list_images(path, skipped, above | {real})
+            images += list_images(path, skipped, above | {real, *real.parents})
         elif _is_image(path):
             images.append(path)
         else:
@@ -161,9 +162,10 @@ def _names(folders: Iterable[Path]) -> str:
 def _list_classes(folder: Path, skipped: list[Path]) -> Classes:
     """List the images of each class, in order."""
     classes: Classes = {}
+    real = folder.resolve()
     for path in _visible(folder):
         if path.is_dir():
-            classes[path.name] = list_images(path, skipped, frozenset({folder.resolve()}))
+            classes[path.name] = list_images(path, skipped, frozenset({real, *real.parents}))
         else:
             skipped.append(path)
     if len(classes) < 2:
