@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,20 +114,20 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 
 def _read_weights(path: Path) -> dict[str, PyTree]:
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        saved = checkpointer.metadata(path / "state").item_metadata["train"]
+    with closing(ocp.PyTreeCheckpointHandler()) as handler:
+        saved = handler.metadata(path / "state")["train"]
         prefix = "" if saved["ema_params"] is None else "ema_"
         chosen = {"train": {prefix + name: saved[prefix + name] for name in ("params", "batch_stats")}}
         arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), chosen)
         arguments = ocp.args.PyTreeRestore(item=chosen, restore_args=arrays, partial_restore=True)
-        read = checkpointer.restore(path / "state", args=arguments)["train"]
+        read = handler.restore(path / "state", args=arguments)["train"]
     return {name.removeprefix(prefix): tree for name, tree in read.items()}
 
 
 def stored_structure(path: Path) -> dict[str, str]:
     """Return type and shape of each array of a checkpoint, by its path in the tree."""
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        return structure_of(checkpointer.metadata(path / "state").item_metadata.tree)
+    with closing(ocp.PyTreeCheckpointHandler()) as handler:
+        return structure_of(handler.metadata(path / "state").tree)
 
 
 def structure_of(tree: PyTree) -> dict[str, str]:

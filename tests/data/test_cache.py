@@ -196,6 +196,6 @@ def test_a_damaged_cache_is_made_again_with_a_warning(file, caplog, damage, name
     arrays = cached("set", fingerprint(stamps([file])), make)
     np.testing.assert_array_equal(arrays["images"], np.arange(6))
     np.testing.assert_array_equal(arrays["labels"], np.arange(2))
-    assert make.calls == 2 and "is damaged" in caplog.text
+    assert make.calls == 2 and caplog.text.count("is damaged") == 1
     cached("set", fingerprint(stamps([file])), make)
     assert make.calls == 2

@@ -36,7 +36,9 @@ def cached(name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
         make: makes the arrays.
     """
     folder = image_cache() / f"{name.replace('/', '-')}-{key}"
-    arrays = _read(folder)
+    arrays, problem = _read(folder)
+    if problem is not None:
+        logging.getLogger(__name__).warning("The cache %s is damaged (%s) and is made again.", folder, problem)
     if arrays is None:
         arrays = make()
         for array in arrays.values():
@@ -72,20 +74,18 @@ def stamps(files: Iterable[Path]) -> list[tuple[str, str, int, int]]:
     return found
 
 
-def _read(folder: Path) -> Arrays | None:
-    """Map the arrays in a folder into memory; None if there are none or they are damaged."""
+def _read(folder: Path) -> tuple[Arrays | None, object]:
+    """Map the arrays in a folder into memory; return them, if they are there and intact, or what damages them."""
     if not folder.is_dir():
-        return None
+        return None, None
     try:
         sums = json.loads((folder / _SUMS).read_text())
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in sums}
         if {name: _checksum(array) for name, array in arrays.items()} == sums:
-            return arrays
-        problem: object = "checksums differ"
+            return arrays, None
+        return None, "checksums differ"
     except (OSError, ValueError, TypeError, EOFError) as error:
-        problem = error
-    logging.getLogger(__name__).warning("The cache %s is damaged (%s) and is made again.", folder, problem)
-    return None
+        return None, error
 
 
 def _checksum(array: np.ndarray) -> list[Any]:
@@ -104,7 +104,7 @@ def _write(folder: Path, arrays: Arrays) -> None:
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", array)
         (partial / _SUMS).write_text(json.dumps({name: _checksum(array) for name, array in arrays.items()}))
-        if not (folder / _SUMS).exists() or _read(folder) is None:
+        if _read(folder)[0] is None:  # and not written by another process meanwhile
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     finally:
