@@ -1,5 +1,20 @@
-"""`python -m resnet_jax` is the command `resnet-jax`."""
+"""The command `resnet-jax`, also as `python -m resnet_jax`."""
 
-from resnet_jax.cli import main
+import sys
 
-main()
+from resnet_jax.errors import run
+
+
+def main() -> None:
+    """Run the command line."""
+    run(_call)
+
+
+def _call() -> None:
+    from resnet_jax.cli import call  # inside `run`, which handles Ctrl-C
+
+    call(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

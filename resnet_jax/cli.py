@@ -1,6 +1,5 @@
 """The command `resnet-jax`: a table of subcommands, each a module of `resnet_jax.commands`."""
 
-import sys
 from importlib import import_module
 
 import absl.logging
@@ -8,7 +7,7 @@ import tyro
 
 import resnet_jax
 from resnet_jax.commands.usage import fitting_help
-from resnet_jax.errors import UsageError, run
+from resnet_jax.errors import UsageError
 from resnet_jax.hardware.compilation_cache import keep_compiled
 
 COMMANDS = {
@@ -25,11 +24,6 @@ COMMANDS = {
     "doctor": "check devices, versions, caches and disks",
 }
 USAGE = "usage: resnet-jax COMMAND ..."
-
-
-def main() -> None:
-    """Run the command line."""
-    run(lambda: call(sys.argv[1:]))
 
 
 def call(words: list[str]) -> None:

@@ -16,7 +16,7 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 """What a file system says that is full, broken or not to be written to."""
 
 interrupted = False
-"""Whether Ctrl-C was pressed. Its exception is lost if it comes while other code, such as JAX, is imported."""
+"""Whether Ctrl-C was pressed. Its exception is lost or replaced if it comes while a module such as JAX is imported."""
 
 
 class UserError(Exception):
@@ -75,7 +75,10 @@ def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:  # `... | head`
         os._exit(128 + signal.SIGPIPE)
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not (interrupted or isinstance(error, KeyboardInterrupt)):  # modules turn it into an ImportError
+            raise
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         _complain(stopped)
         os._exit(128 + signal.SIGINT)  # sys.exit would wait for the checkpoint that is being written
 

@@ -23,7 +23,7 @@ class Interrupted(UserError):
 class StopRequest:
     """Notes SIGINT, SIGTERM and SIGHUP while it is active; a second signal acts at once, as without this object.
 
-    Only the main thread gets signals, so in another thread it notes nothing.
+    Under `nohup`, SIGHUP stays ignored. Only the main thread gets signals, so in another thread it notes nothing.
 
     Raises:
         KeyboardInterrupt: on entry, if Ctrl-C was pressed before and its exception was lost.
@@ -39,7 +39,8 @@ class StopRequest:
         if errors.interrupted:
             raise KeyboardInterrupt
         main = threading.current_thread() is threading.main_thread()
-        self._before = {number: signal.signal(number, self._note) for number in (SIGNALS if main else ())}
+        taken = SIGNALS if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else SIGNALS[:-1]
+        self._before = {number: signal.signal(number, self._note) for number in (taken if main else ())}
         return self
 
     def __exit__(self, *error) -> None:

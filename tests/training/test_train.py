@@ -350,11 +350,26 @@ def test_many_steps_per_call_learn_like_single_steps_and_a_run_resumes_bit_for_b
     assert whole[0]["loss"] == pytest.approx(single[0]["loss"], rel=0.01)  # measured in one run: 0.001
 
 
-def test_sighup_saves_like_sigterm(trainer, tmp_path, monkeypatch):
+@pytest.fixture
+def sighup():
+    """Return a function that sets what SIGHUP does, until the test ends."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield lambda handler: signal.signal(signal.SIGHUP, handler)
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_sighup_saves_like_sigterm(trainer, tmp_path, monkeypatch, sighup):
+    sighup(signal.SIG_DFL)
     signal_at(monkeypatch, 3, signal.SIGHUP)
     with pytest.raises(Interrupted, match="at step 3;") as caught:
         loop.train(trainer.quick_config(), tmp_path, console=quiet())
     assert caught.value.exit_code == 129
+
+
+def test_sighup_is_ignored_if_it_was_before_as_under_nohup(trainer, tmp_path, monkeypatch, sighup):
+    sighup(signal.SIG_IGN)
+    signal_at(monkeypatch, 3, signal.SIGHUP)
+    assert loop.train(trainer.quick_config(), tmp_path, console=quiet())["steps"] == 44
 
 
 def test_a_run_trains_outside_the_main_thread(trainer, tmp_path):
@@ -391,6 +406,18 @@ def test_ctrl_c_while_the_run_is_set_up_prints_no_traceback(trainer, tmp_path):
     with trainer.start(tmp_path / "run") as process:
         while not (tmp_path / "run").exists():
             time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "stopped" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("module", ["tyro", "jaxlib"])
+def test_ctrl_c_while_modules_are_imported_ends_the_command_without_a_traceback(trainer, tmp_path, module):
+    """JAX's compiled modules turn a KeyboardInterrupt into an ImportError."""
+    command = [sys.executable, "-X", "importtime", *trainer.command(tmp_path / "run")[1:]]
+    with subprocess.Popen(command, cwd=REPO, env=trainer.env, stderr=subprocess.PIPE, text=True) as process:
+        while module not in process.stderr.readline():
+            pass
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "stopped" in err and "Traceback" not in err
