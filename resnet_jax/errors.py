@@ -9,6 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -16,7 +17,7 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 """What a file system says that is full, broken or not to be written to."""
 
 interrupted = False
-"""Whether Ctrl-C was pressed. Its exception is lost or replaced if it comes while a module such as JAX is imported."""
+"""Whether Ctrl-C was pressed. Its exception is lost if it is raised in a destructor or a callback."""
 
 
 class UserError(Exception):
@@ -63,7 +64,7 @@ def writing(path: Path, remedy: str) -> Iterator[None]:
 def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:
     """Run a command: errors that the user caused end with one line and their exit code, Ctrl-C with `stopped`."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell starts background jobs without it
-        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGINT, partial(_interrupt, stopped))
     logging.basicConfig(format="%(message)s")  # warnings are sentences, without the names of modules
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack the letters of a name
@@ -75,17 +76,22 @@ def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:  # `... | head`
         os._exit(128 + signal.SIGPIPE)
-    except BaseException as error:
-        if not (interrupted or isinstance(error, KeyboardInterrupt)):  # modules turn it into an ImportError
-            raise
+    except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _complain(stopped)
         os._exit(128 + signal.SIGINT)  # sys.exit would wait for the checkpoint that is being written
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(stopped: str, number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; inside an import, where compiled modules replace it or abort, end the process at once."""
     global interrupted
     interrupted = True
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            show_cursor = "\x1b[?25h" if os.isatty(2) else ""
+            os.write(2, f"{show_cursor}{stopped}\n".encode())
+            os._exit(128 + signal.SIGINT)
+        frame = frame.f_back
     raise KeyboardInterrupt
 
 
