@@ -83,7 +83,7 @@ def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:
 
 
 def _interrupt(stopped: str, number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt; inside an import, where compiled modules replace it or abort, end the process at once."""
+    """Raise KeyboardInterrupt; end the process instead during an import, since compiled modules replace it or abort."""
     global interrupted
     interrupted = True
     while frame is not None:

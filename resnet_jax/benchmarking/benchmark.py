@@ -13,6 +13,7 @@ from resnet_jax.benchmarking.profile import UnreadableTraceError, longest_operat
 from resnet_jax.benchmarking.sweep import sweep
 from resnet_jax.benchmarking.workload import Workload
 from resnet_jax.config import ModelConfig
+from resnet_jax.hardware.sharding import find_devices
 
 SMALLEST_BATCH = 32  # images per device in the first batch of the sweep
 
@@ -42,10 +43,12 @@ def measure_all(
 
     Raises:
         UsageError: the configuration does not fit the devices, or PyTorch is missing or sees other devices.
+        UserError: JAX can't start its devices.
     """
-    device = jax.default_backend()
+    devices = find_devices()
+    device = devices[0].platform
     if against is not None:
-        torch_peer.check(device, jax.device_count())
+        torch_peer.check(device, len(devices))
     shape = {"num_classes": 10 if network.stem == "cifar" else 1000, "image_size": image_size}
     chosen: Any = batch_size
     found: dict[str, Any] = {}

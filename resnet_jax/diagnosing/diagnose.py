@@ -33,7 +33,7 @@ def diagnose(root: Path, environ: Mapping[str, str], data_dir: Path) -> list[Fin
         packages.requirements(needed, installed),
         packages.jax_family(installed),
         packages.tensorflow(installed, sys.modules, gpu="gpu" in devices.platforms(answer)),
-        storage.compiled_programs(answer.get("cache")),
+        storage.compiled_programs(answer.get("cache", environ.get("JAX_COMPILATION_CACHE_DIR"))),
         storage.decoded_images(),
         storage.disk("runs", Path.cwd(), "`train --workdir FOLDER` with a folder on another disk"),
         storage.disk("image cache", image_cache(), "set XDG_CACHE_HOME to a folder on another disk"),

@@ -308,6 +308,13 @@ def test_a_mistake_ends_in_one_message_and_the_right_exit_code(arguments, code, 
     assert result.returncode == code and message in result.stderr and "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("words", [("benchmark",), ("train", "--config", "configs/digits.py", "--workdir", "PLACE")])
+def test_devices_that_do_not_start_end_a_command_with_one_message(tmp_path, words):
+    words = [word.replace("PLACE", str(tmp_path / "run")) for word in words]
+    result = command(*words, JAX_PLATFORMS="cuda")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1) and "JAX_PLATFORMS=cuda" in result.stderr
+
+
 @pytest.mark.parametrize("kind", ["run", "file"])
 def test_devices_that_do_not_start_are_not_reported_as_a_damaged_checkpoint(run, tmp_path, kind):
     if kind == "file":

@@ -206,6 +206,8 @@ def test_the_decoder_decodes_some_images_per_second():
 
 def test_a_problem_ends_the_command_with_exit_code_1(tmp_path):
     code = "from resnet_jax.commands.doctor import doctor; doctor()"
-    environ = os.environ | {"JAX_PLATFORMS": "abacus", "XDG_CACHE_HOME": str(tmp_path)}
+    environ = os.environ | {"JAX_PLATFORMS": "abacus", "XDG_CACHE_HOME": str(tmp_path), "COLUMNS": "200"}
+    environ |= {"JAX_COMPILATION_CACHE_DIR": "/kept/here"}
     result = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
     assert result.returncode == 1 and "JAX does not start" in result.stdout, result.stderr
+    assert "kept in /kept/here" in result.stdout
