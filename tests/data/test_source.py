@@ -333,6 +333,13 @@ def test_skipped_files_are_counted_and_named(tmp_path):
         assert fact in remark
 
 
+def test_images_outside_the_class_folders_are_named_as_that(tmp_path):
+    fill(tmp_path, 2)
+    save(tmp_path / "loose.png", pixels(0, 4, 6, 3))
+    (remark,) = open_folder(tmp_path, hold_out=False).remarks
+    assert "image outside the class folders: 1" in remark and "loose.png" in remark
+
+
 @pytest.mark.parametrize("target", ["..", "../..", "../../.."], ids=["folder", "around it", "around that"])
 def test_a_link_to_a_folder_around_it_adds_no_images(tmp_path, target):
     fill(tmp_path / "photos", 2)

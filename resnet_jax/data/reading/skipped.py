@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from resnet_jax.data.reading.formats import remedy
+from resnet_jax.data.reading.formats import image_suffixes, remedy
 
 OVERLAY = ".gradcam.png"
 """End of the names of pictures that `resnet-jax predict --explain` draws beside images; they are not images."""
@@ -29,7 +29,7 @@ def describe_skipped(skipped: Iterable[Path]) -> str | None:
     parts = [f"{kind}: {len(paths)} (such as {paths[0]})" for kind, paths in kinds.items()]
     remedies = {kind: found for kind, paths in kinds.items() if (found := remedy(paths[0]))}
     advice = "".join(f"; {kind}: {found}" for kind, found in remedies.items())
-    return f"skipped because they are not images in a known format: {', '.join(parts)}{advice}"
+    return f"skipped: {', '.join(parts)}{advice}"
 
 
 def _kind(path: Path) -> str:
@@ -37,4 +37,7 @@ def _kind(path: Path) -> str:
         return "folder that leads back to itself"
     if not path.is_file():
         return what_is(path).removeprefix("a ")
-    return OVERLAY if path.name.endswith(OVERLAY) else path.suffix.lower() or "without a suffix"
+    if path.name.endswith(OVERLAY):
+        return OVERLAY
+    suffix = path.suffix.lower()
+    return "image outside the class folders" if suffix in image_suffixes() else suffix or "file without a suffix"
