@@ -1,6 +1,6 @@
 """Train a network: python train.py --config configs/digits.py [--section.field value ...] [--workdir DIR]"""
 
-from resnet_jax.errors import run
+from resnet_jax.entry import run
 
 
 def main() -> None:

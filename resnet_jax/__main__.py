@@ -2,7 +2,7 @@
 
 import sys
 
-from resnet_jax.errors import run
+from resnet_jax.entry import run
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from resnet_jax import errors
+from resnet_jax import entry
 from resnet_jax.errors import UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -36,7 +36,7 @@ class StopRequest:
         return self.signal_number != 0
 
     def __enter__(self) -> "StopRequest":
-        if errors.interrupted:
+        if entry.interrupted:
             raise KeyboardInterrupt
         main = threading.current_thread() is threading.main_thread()
         taken = SIGNALS if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else SIGNALS[:-1]

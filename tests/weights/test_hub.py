@@ -65,8 +65,8 @@ def test_a_weights_file_that_does_not_exist_is_a_path():
 def fetching(tmp_path, **variables: str) -> str:
     """Fetch a model in a new process, with variables of the environment; return what is on its standard error."""
     code = (
-        "from resnet_jax import errors; from resnet_jax.classifier.classifier import load_classifier;"
-        "errors.run(lambda: load_classifier('torchvision/resnet18.IMAGENET1K_V1'))"
+        "from resnet_jax import entry; from resnet_jax.classifier.classifier import load_classifier;"
+        "entry.run(lambda: load_classifier('torchvision/resnet18.IMAGENET1K_V1'))"
     )
     env = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"} | variables
     result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
