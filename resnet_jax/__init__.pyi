@@ -6,11 +6,22 @@ from .classifier.preprocessing import Preprocessing as Preprocessing
 from .classifier.pretrained import from_pretrained as from_pretrained
 from .classifier.pretrained import load_torchvision as load_torchvision
 from .classifier.saving import save_pretrained as save_pretrained
+from .models.alexnet import AlexNet as AlexNet
+from .models.convnet import ConvNet as ConvNet
+from .models.convnext import ConvNeXtTiny as ConvNeXtTiny
+from .models.densenet import DenseNet121 as DenseNet121
+from .models.efficientnet import EfficientNetB0 as EfficientNetB0
+from .models.googlenet import GoogLeNet as GoogLeNet
 from .models.interface import Features as Features
 from .models.layers.convolution import Conv as Conv
 from .models.layers.norm import BatchNorm as BatchNorm
 from .models.layers.residual import BottleneckBlock as BottleneckBlock
 from .models.layers.residual import ResNetBlock as ResNetBlock
+from .models.mnasnet import MNASNet as MNASNet
+from .models.mobilenet_v2 import MobileNetV2 as MobileNetV2
+from .models.mobilenet_v3 import MobileNetV3Large as MobileNetV3Large
+from .models.preact_resnet import PreActResNet18 as PreActResNet18
+from .models.regnet import RegNetY400MF as RegNetY400MF
 from .models.resnet import ResNet as ResNet
 from .models.resnet import ResNet18 as ResNet18
 from .models.resnet import ResNet34 as ResNet34
@@ -22,6 +33,11 @@ from .models.resnet import ResNeXt101_32x8d as ResNeXt101_32x8d
 from .models.resnet import ResNeXt101_64x4d as ResNeXt101_64x4d
 from .models.resnet import WideResNet50_2 as WideResNet50_2
 from .models.resnet import WideResNet101_2 as WideResNet101_2
+from .models.resnet_d import ResNet18D as ResNet18D
+from .models.shufflenet import ShuffleNetV2 as ShuffleNetV2
+from .models.squeezenet import SqueezeNet as SqueezeNet
+from .models.vgg import VGG11BN as VGG11BN
+from .models.vgg import VGG16BN as VGG16BN
 from .weights.torchvision import to_torchvision as to_torchvision
 
 __version__: str

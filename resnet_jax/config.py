@@ -23,11 +23,11 @@ class ModelConfig:
     """The network."""
 
     arch: Architecture = "resnet18"
-    """Name of the network, as in torchvision."""
+    """Name of the network, as in torchvision; `resnet-jax list` shows all."""
     stem: Stem = "cifar"
-    """"imagenet": 7x7 convolution of stride 2 and max pooling; "cifar": 3x3 of stride 1, for images near 32x32."""
+    """"imagenet": as published (ResNets: 7x7 of stride 2, pooling); "cifar": for images near 32x32 (3x3, stride 1)."""
     width: int = 64
-    """Channels of the first stage; 64 is the published network."""
+    """Channels of a ResNet's first stage; 64 is the published network, and the only one of other networks."""
     recompute: bool = False
     """Compute the maps inside a block again in the backward pass, which saves memory on a GPU."""
     dtype: Literal["float32", "bfloat16"] | None = None

@@ -1,7 +1,6 @@
 """The same network and training step in PyTorch, to be timed for comparison."""
 
-from typing import Any
-
+from resnet_jax.benchmarking.torch_network import make_network
 from resnet_jax.config import ModelConfig
 from resnet_jax.errors import UserError
 
@@ -87,24 +86,3 @@ def check(device: str, devices: int) -> None:
     if device == "gpu" and not torch.cuda.is_available():
         remedy = "install PyTorch with CUDA, or set JAX_PLATFORMS=cpu"
         raise UserError(f"--against torch: got JAX on a GPU and PyTorch {torch.__version__} without one: {remedy}")
-
-
-def make_network(network: ModelConfig, num_classes: int) -> Any:
-    """Make torchvision's network of the same name, with the stem and width of `network`."""
-    import torchvision
-    from torch import nn
-
-    model = torchvision.models.get_model(network.arch, weights=None, num_classes=num_classes)
-    block, width = type(model.layer1[0]), network.width
-    kernel, stride = (7, 2) if network.stem == "imagenet" else (3, 1)
-    model.conv1 = nn.Conv2d(3, width, kernel, stride, kernel // 2, bias=False)
-    model.bn1 = nn.BatchNorm2d(width)
-    if network.stem == "cifar":
-        model.maxpool = nn.Identity()
-    model.inplanes = width  # number of channels from which torchvision's own method continues
-    for stage, name in enumerate(("layer1", "layer2", "layer3", "layer4")):
-        blocks = len(getattr(model, name))
-        layer = model._make_layer(block, width * 2**stage, blocks, stride=1 if stage == 0 else 2)
-        setattr(model, name, layer)
-    model.fc = nn.Linear(width * 8 * block.expansion, num_classes)
-    return model

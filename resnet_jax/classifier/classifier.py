@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from resnet_jax.classifier.preprocessing import Preprocessing
 from resnet_jax.classifier.trained import Trained, read_trained
 from resnet_jax.errors import UserError
+from resnet_jax.models.convnet import ConvNet
 from resnet_jax.models.network import Network
 from resnet_jax.models.registry import Architecture
-from resnet_jax.models.resnet import ResNet
 from resnet_jax.weights.identify import has_head
 from resnet_jax.weights.torchvision import assign
 
@@ -25,7 +25,7 @@ IMAGENET_CLASSES = Path(__file__).parent / "imagenet_classes.txt"
 class Classifier:
     """A trained network, the names of its classes and the preprocessing of its images."""
 
-    model: ResNet
+    model: ConvNet
     network: Network
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
@@ -97,7 +97,7 @@ def classifier_of(trained: Trained, source: Path | str, arch: Architecture | Non
     network = trained.network
     if arch is not None and network.arch != arch:
         raise UserError(f"{source} is a {network.arch}, not a {arch}: give its own architecture, or none")
-    if not has_head(trained.tensors):
+    if not has_head(trained.tensors, network.arch):
         left = "".join(f"; {note}" for note in trained.info["notes"])
         raise UserError(
             f"{source} is the encoder of a {network.arch} without a linear classifier{left}. Train one on your images: "

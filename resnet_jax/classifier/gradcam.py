@@ -5,7 +5,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
 from resnet_jax.errors import writing
@@ -15,22 +15,16 @@ OPACITY = 0.7  # of the heat map where it is highest
 
 
 def grad_cam(
-    maps: Float[Array, "batch height width channels"],
-    kernel: Float[Array, "channels classes"],
-    classes: Int[Array, " batch"],
+    maps: Float[Array, "batch height width channels"], gradients: Float[Array, "batch height width channels"]
 ) -> Float[Array, "batch height width"]:
-    """Weight the maps of the last stage by the gradient of a class's logit, and keep what supports the class.
-
-    The gradient is known: since the classifier is a global average and a linear layer, the derivative of the logit by a
-    value of channel c is `kernel[c, class] / (height * width)`.
+    """Weight the maps of the last stage by the mean gradient of a class's logit, and keep what supports the class.
 
     Args:
         maps: output of the last stage, `Features.stages[-1]`.
-        kernel: of the classifier.
-        classes: one of each image.
+        gradients: of the logit of one class, by `maps`.
     """
-    gradients = kernel.T[classes] / (maps.shape[1] * maps.shape[2])
-    return nnx.relu(jnp.einsum("bhwc,bc->bhw", maps.astype(jnp.float32), gradients))
+    weights = gradients.astype(jnp.float32).mean((1, 2))
+    return nnx.relu(jnp.einsum("bhwc,bc->bhw", maps.astype(jnp.float32), weights))
 
 
 def draw_overlay(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -85,16 +86,16 @@ def predictor_of(classifier: Classifier, *, batch_size: int, explain: bool = Fal
 
 def _make_forward(classifier: Classifier, graphdef: nnx.GraphDef, tta: Tta, explain: bool) -> Callable:
     """Make the jitted function from variables and uint8 images to logits, probabilities and Grad-CAM or None."""
-    normalize, head = classifier.preprocessing.normalize, classifier.model.head
+    normalize = classifier.preprocessing.normalize
 
     def forward(variables, images: UInt8[Array, "batch height width 3"]):
         model = nnx.merge(graphdef, variables)
         if not explain:
             logits = averaged_logits(model, images, normalize, tta)
             return logits, jax.nn.softmax(logits), None
-        features, classify = model.features(normalize(images), train=False), getattr(model, head)
-        logits = classify(features.pooled)
-        heat = grad_cam(features.stages[-1], classify.kernel[...], logits.argmax(1))
-        return logits, jax.nn.softmax(logits), heat
+        maps = model.maps(normalize(images), train=False, rngs=None)[-1]
+        logits, gradients_of = jax.vjp(partial(model.classify, train=False), maps)
+        (gradients,) = gradients_of(jax.nn.one_hot(logits.argmax(1), logits.shape[1], dtype=logits.dtype))
+        return logits, jax.nn.softmax(logits), grad_cam(maps, gradients)
 
     return jax.jit(forward, compiler_options=compiler_options(jax.default_backend()))

@@ -10,8 +10,8 @@ from jax.typing import DTypeLike
 
 from resnet_jax.classifier.trained import KINDS, read_trained
 from resnet_jax.errors import UserError
-from resnet_jax.models.registry import REGISTRY, Architecture
-from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.convnet import ConvNet
+from resnet_jax.models.registry import REGISTRY, Architecture, Stem
 from resnet_jax.weights.identify import advice, has_head, identify, sized
 from resnet_jax.weights.reading import Weights, unwrap
 from resnet_jax.weights.torchvision import Misfit, as_array, assign, torchvision_shapes
@@ -27,7 +27,7 @@ class TorchModule(Protocol):
 Source = Mapping[str, Any] | TorchModule | Path | str
 
 
-def load_torchvision(model: ResNet, source: Source, *, head: Literal["strict", "fresh"] = "strict") -> tuple[str, ...]:
+def load_torchvision(model: ConvNet, source: Source, *, head: Literal["strict", "fresh"] = "strict") -> tuple[str, ...]:
     """Set the weights of `model`, in place, from weights with torchvision's keys.
 
     Args:
@@ -53,8 +53,13 @@ def load_torchvision(model: ResNet, source: Source, *, head: Literal["strict", "
 
 
 def from_pretrained(
-    arch: Architecture, source: Source, *, num_classes: int | None = None, dtype: DTypeLike = jnp.float32
-) -> ResNet:
+    arch: Architecture,
+    source: Source,
+    *,
+    num_classes: int | None = None,
+    stem: Stem | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> ConvNet:
     """Build a network with the weights of `source`.
 
     Args:
@@ -62,6 +67,7 @@ def from_pretrained(
         source: as for `load_torchvision`.
         num_classes: with another number than that of the weights, the network gets a fresh classifier; needed where
             the weights have no classifier.
+        stem: for networks whose stems have weights of the same shapes, such as MobileNetV2; "imagenet" by default.
         dtype: type of the computation.
 
     Raises:
@@ -69,8 +75,11 @@ def from_pretrained(
     """
     if arch not in REGISTRY:
         raise UserError(f"there is no architecture {arch!r}: expected one of {', '.join(REGISTRY)}")
-    tensors = _read(source).tensors
-    network, headed = sized(arch, tensors), has_head(tensors)
+    trained = read_trained(source) if isinstance(source, str | Path) else None
+    tensors = trained.tensors if trained else _read(source).tensors
+    network, headed = sized(arch, tensors), has_head(tensors, arch)
+    known = trained.network.stem if trained and trained.network.arch == arch else network.stem
+    network = replace(network, stem=stem or known)
     if num_classes is None and not headed:
         raise UserError(f"the weights have no {REGISTRY[arch].head}.weight: give num_classes for a fresh classifier")
     try:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from flax import nnx
 from resnet_jax.classifier.preprocessing import Preprocessing, to_timm
 from resnet_jax.classifier.trained import Trained
 from resnet_jax.errors import UserError
+from resnet_jax.models.convnet import ConvNet, part
+from resnet_jax.models.layers.convolution import Conv
 from resnet_jax.models.network import Network
-from resnet_jax.models.resnet import ResNet
 from resnet_jax.weights import hub
 from resnet_jax.weights.files import METADATA, write_weights
 from resnet_jax.weights.identify import has_head, identify
@@ -24,7 +26,7 @@ IMAGENET = Preprocessing()
 
 
 def save_pretrained(
-    model: ResNet,
+    model: ConvNet,
     path: Path | str,
     *,
     class_names: tuple[str, ...] | None = None,
@@ -47,7 +49,7 @@ def save_pretrained(
         OSError: it can't be written.
     """
     path, tensors = Path(path), savable(model)
-    network = identify(tensors)
+    network = replace(identify(tensors), stem=model.stem)
     if class_names is not None and len(class_names) != network.num_classes:
         raise ValueError(f"got {len(class_names)} class names, expected {network.num_classes}, one for each logit")
     path.mkdir(parents=True, exist_ok=True)
@@ -74,26 +76,29 @@ def write_file(path: Path, trained: Trained) -> str | None:
     write_weights(path, trained.tensors, {METADATA: json.dumps(config)})
     if path.suffix == ".safetensors":
         return None
-    return (
-        f"{path} does not contain the class names and the preprocessing, since its format can't: write a .safetensors "
-        "file or a folder to keep them"
+    lost = (
+        "the class names and the preprocessing"
+        if trained.network.entry.shows_stem
+        else ("the class names, the preprocessing and the stem")
     )
+    return f"{path} does not contain {lost}, since its format can't: write a .safetensors file or a folder to keep them"
 
 
-def savable(model: ResNet) -> dict[str, np.ndarray]:
+def savable(model: ConvNet) -> dict[str, np.ndarray]:
     """Return the weights under torchvision's keys, also of a network whose classifier has been replaced.
 
     Raises:
         UserError: the classifier is not one linear layer.
     """
-    tensors = to_torchvision(model)
-    if type(getattr(model, model.head)) is nnx.Linear and f"{model.head}.bias" in tensors:
+    tensors, head = to_torchvision(model), part(model, model.head)
+    if type(head) in (nnx.Linear, Conv) and f"{model.head}.bias" in tensors:
         return tensors
     refusal = UserError(
-        f"can't save a network whose {model.head} is {type(getattr(model, model.head)).__name__}: expected one linear "
+        f"can't save a network whose {model.head} is {type(head).__name__}: expected one linear "
         "layer, or a module that computes one; save its weights with Orbax, or only the encoder"
     )
-    found = [resnet.tensors for resnet in find_resnets(tensors) if not resnet.prefix and has_head(resnet.tensors)]
+    resnets = [resnet.tensors for resnet in find_resnets(tensors) if not resnet.prefix]
+    found = [resnet for resnet in resnets if has_head(resnet, "resnet18")]
     if not found:
         raise refusal
     rebuilt = identify(found[0]).abstract()
@@ -120,7 +125,7 @@ def _config(
         "pretrained_cfg": {
             **to_timm(preprocessing),
             "num_classes": network.num_classes,
-            "first_conv": "conv1",
+            "first_conv": network.entry.first,
             "classifier": head,
         },
         "resnet_jax": {"stem": network.stem, "width": network.width, "resize": preprocessing.resize},

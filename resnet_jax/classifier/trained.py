@@ -1,6 +1,7 @@
 """Stored networks, in a run, a folder, a file or on the hub: weights, class names and preprocessing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -14,9 +15,11 @@ from resnet_jax.errors import UserError
 from resnet_jax.hardware.sharding import find_devices
 from resnet_jax.json_files import Finite, Pixels, Positive, check_json, read_json
 from resnet_jax.models.network import Network
+from resnet_jax.models.registry import Stem
 from resnet_jax.weights import hub
 from resnet_jax.weights.files import METADATA, read_metadata
 from resnet_jax.weights.identify import has_head, identify
+from resnet_jax.weights.published import fetch_file, published
 from resnet_jax.weights.reading import read_weights, split_choice
 from resnet_jax.weights.torchvision import to_torchvision
 
@@ -60,6 +63,7 @@ class Exact(msgspec.Struct):
     """What timm's form has no entry for."""
 
     resize: Pixels | None = None
+    stem: Stem | None = None
 
 
 class Ours(msgspec.Struct):
@@ -112,6 +116,10 @@ def _read_run(path: Path) -> Trained:
 
 
 def _read_published(name: str, choice: str | None) -> Trained:
+    if found := published(name):
+        trained = _read_tensors(fetch_file(found.file), choice)
+        preprocessing = Preprocessing(resize=found.resize, interpolation=found.interpolation)
+        return trained._replace(preprocessing=preprocessing, described=True)
     config, _ = hub.fetch(name, "config.json", hub.FILE)
     if "model_type" in read_json(config, dict[str, Any], FOLDER_REMEDY):
         hub.fetch(name, "preprocessor_config.json")
@@ -123,14 +131,17 @@ def _read_folder(path: Path, choice: str | None) -> Trained:
     weights = next((path / file for file in WEIGHTS_FILES if (path / file).is_file()), path / hub.FILE)
     trained = _read_tensors(weights, choice)
     if "model_type" in content:
-        return _described(trained, *transformers.read_settings(path, content), path / "config.json")
+        return _described(trained, *transformers.read_settings(path, content), None, path / "config.json")
     return _described(trained, *_read_timm(content, path / "config.json"), path / "config.json")
 
 
 def _read_file(path: Path, choice: str | None) -> Trained:
     trained = _read_tensors(path, choice)
     if METADATA not in (metadata := read_metadata(path)):
-        return trained
+        if trained.network.entry.shows_stem:
+            return trained
+        note = 'took the stem "imagenet": the weights do not show it, and a folder or .safetensors file of ours would'
+        return trained._replace(info={"notes": (*trained.info["notes"], note)})
     try:
         content = json.loads(metadata[METADATA])
     except (ValueError, RecursionError) as error:
@@ -146,22 +157,28 @@ def _read_tensors(path: Path, choice: str | None) -> Trained:
     return Trained(tensors, network, None, preprocessing, {"notes": notes}, described=False)
 
 
-def _read_timm(content: dict[str, Any], path: Path) -> tuple[list[str] | None, Preprocessing]:
-    """Return the class names, if there are any, and the preprocessing of a description in timm's form."""
+def _read_timm(content: dict[str, Any], path: Path) -> tuple[list[str] | None, Preprocessing, Stem | None]:
+    """Return class names, preprocessing and stem of a description in timm's form; names and stem may be missing."""
     name = f"{path}, in the form of save_pretrained or timm,"
     settings: TimmSettings = check_json(content.get("pretrained_cfg", content), TimmSettings, name, FOLDER_REMEDY)
     ours: Ours = check_json(content, Ours, name, FOLDER_REMEDY)
-    return ours.label_names or settings.label_names, from_timm(settings, ours.resnet_jax.resize)
+    return ours.label_names or settings.label_names, from_timm(settings, ours.resnet_jax.resize), ours.resnet_jax.stem
 
 
-def _described(trained: Trained, labels: list[str] | None, preprocessing: Preprocessing, path: Path) -> Trained:
-    """Return `trained` with the class names and the preprocessing that the description in `path` gives.
+def _described(
+    trained: Trained, labels: list[str] | None, preprocessing: Preprocessing, stem: Stem | None, path: Path
+) -> Trained:
+    """Return `trained` with what the description in `path` gives: class names, preprocessing, and a stem unless the
+    shapes of the weights show it.
 
     Raises:
         UserError: it names another number of classes than the weights have.
     """
     classes = trained.network.num_classes
-    if labels and has_head(trained.tensors) and len(labels) != classes:
+    if labels and has_head(trained.tensors, trained.network.arch) and len(labels) != classes:
         raise UserError(f"{path} names {len(labels)} classes, and the weights have {classes}: {FOLDER_REMEDY}")
+    network = trained.network
+    if stem is not None and not network.entry.shows_stem:
+        network = replace(network, stem=stem)
     names = tuple(labels) if labels else None
-    return trained._replace(class_names=names, preprocessing=preprocessing, described=True)
+    return trained._replace(network=network, class_names=names, preprocessing=preprocessing, described=True)

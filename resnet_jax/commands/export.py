@@ -43,8 +43,8 @@ def export(
 
     Raises:
         UsageError: the options exclude each other, or a package is missing.
-        UserError: the model can't be read, the result can't be written, or a logit differs by more than 1e-4 (of
-            logits above 10, by more than 1e-5 of the largest).
+        UserError: the model can't be read, the result can't be written, an operation of the network has no form in
+            ONNX, or a logit differs by more than 1e-4 (of logits above 10, by more than 1e-5 of the largest).
     """
     _check(format, batch_size, layout, with_preprocessing, image_size)
     path = _path(model, format, out)

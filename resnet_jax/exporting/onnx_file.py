@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
-
 from resnet_jax.exporting.onnx_graph import onnx_graph
 from resnet_jax.exporting.served import Served, compare
 
@@ -14,15 +12,7 @@ def export_onnx(served: Served, path: Path) -> str:
     import onnx  # an extra, like onnxruntime
     import onnxruntime
 
-    preprocessing = served.classifier.preprocessing
-    mean, std = (np.asarray(each, np.float32) for each in (preprocessing.mean, preprocessing.std))
-    graph = onnx_graph(
-        served.classifier.model,
-        image_size=preprocessing.image_size,
-        batch_size=served.batch_size,
-        layout=served.layout,
-        normalization=(mean, std) if served.with_preprocessing else None,
-    )
+    graph = onnx_graph(served.classifier.model, served.images(), served.prepare)
     onnx.helper.set_model_props(graph, {key: json.dumps(value) for key, value in served.description().items()})
     onnx.save(graph, path)
     print("checking in onnxruntime", flush=True)

@@ -28,11 +28,13 @@ class Served:
     """Whether it accepts uint8 images and normalizes them; otherwise float32 images that are normalized."""
 
     def logits(self, images: jax.Array) -> jax.Array:
+        return self.classifier.model(self.prepare(images))
+
+    def prepare(self, images: jax.Array) -> jax.Array:
+        """Map the input of the export to that of the network."""
         if self.layout == "NCHW":
             images = images.transpose(0, 2, 3, 1)
-        return self.classifier.model(
-            self.classifier.preprocessing.normalize(images) if self.with_preprocessing else images
-        )
+        return self.classifier.preprocessing.normalize(images) if self.with_preprocessing else images
 
     def images(self) -> jax.ShapeDtypeStruct:
         """Return shape and type of the input; a dynamic batch is a symbol."""

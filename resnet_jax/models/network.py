@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from flax import nnx
 
+from resnet_jax.models.convnet import ConvNet
 from resnet_jax.models.registry import REGISTRY, Architecture, Entry, Stem
-from resnet_jax.models.resnet import ResNet
+
+PUBLISHED_WIDTH = 64
+"""Channels of a ResNet's first stage; other networks have one width, which this stands for."""
 
 
 @dataclass(frozen=True)
@@ -18,26 +22,29 @@ class Network:
     arch: Architecture
     num_classes: int = 1000
     stem: Stem = "imagenet"
-    width: int = 64
+    width: int = PUBLISHED_WIDTH
 
     @property
     def entry(self) -> Entry:
         return REGISTRY[self.arch]
 
-    def build(self, **options: Any) -> ResNet:
+    def build(self, **options: Any) -> ConvNet:
         """Build the network with fresh weights.
 
         Args:
             options: further arguments of its class, such as `dtype` and `rngs`.
 
         Raises:
-            ValueError: an argument is out of its range.
+            ValueError: an argument is out of its range, or the network does not have it.
         """
         module, name = self.entry.builder.split(":")
         network = getattr(import_module(f"resnet_jax.models.{module}"), name)
-        return network(self.num_classes, stem=self.stem, width=self.width, **options)
+        sizes = {} if self.width == PUBLISHED_WIDTH else {"width": self.width}
+        if other := (sizes | options).keys() - signature(network).parameters.keys():
+            raise ValueError(f"{self.arch} has no {', '.join(sorted(other))}: leave it out")
+        return network(self.num_classes, stem=self.stem, **sizes, **options)
 
-    def abstract(self, **options: Any) -> ResNet:
+    def abstract(self, **options: Any) -> ConvNet:
         """Build the network with shapes in place of weights, to be filled by `weights.torchvision.assign`."""
         return nnx.merge(*_shapes(self, **options), copy=True)
 

@@ -1,25 +1,27 @@
 """The ResNet family (He et al. 2015, arXiv:1512.03385) with torchvision's attribute names, NHWC."""
 
 from functools import partial
-from inspect import Signature, signature
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from resnet_jax.models.interface import Features, Images
+from resnet_jax.models.convnet import ConvNet, check_arguments
+from resnet_jax.models.interface import Images
 from resnet_jax.models.layers.convolution import Conv
 from resnet_jax.models.layers.linear import make_classifier
 from resnet_jax.models.layers.norm import BatchNorm
+from resnet_jax.models.layers.pooling import MaxPool, global_average
 from resnet_jax.models.layers.residual import BottleneckBlock, ResNetBlock
 from resnet_jax.models.registry import Stem
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
-class ResNet(nnx.Module):
+class ResNet(ConvNet):
     """A residual network: stem, four stages of blocks, global average, linear classifier.
 
     A subclass chooses the blocks by the class attributes below; `ResNet18` and the other published networks are such
@@ -54,11 +56,6 @@ class ResNet(nnx.Module):
     head: ClassVar[str] = "fc"
     """Attribute name of the classifier."""
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        _, *parameters = signature(cls.__init__).parameters.values()
-        cls.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # NNX's metaclass would hide it
-
     def __init__(
         self,
         num_classes: int = 1000,
@@ -72,15 +69,9 @@ class ResNet(nnx.Module):
         recompute: bool = False,
         rngs: nnx.Rngs | None = None,
     ):
-        self._check(num_classes=num_classes, width=width, ghost_size=ghost_size)
-        if stem not in get_args(Stem) or norm not in ("sync", "ghost"):
-            raise ValueError(
-                f"{type(self).__name__} got stem={stem!r} and norm={norm!r}; "
-                "expected stem='imagenet' or 'cifar', and norm='sync' or 'ghost'"
-            )
         rngs = nnx.Rngs(0) if rngs is None else rngs
-        if not isinstance(rngs, nnx.Rngs):
-            raise TypeError(f"{type(self).__name__} got rngs={rngs!r}; expected flax.nnx.Rngs, for example nnx.Rngs(0)")
+        counts = {"num_classes": num_classes, "width": width, "ghost_size": ghost_size}
+        check_arguments(self, stem=stem, norm=norm, rngs=rngs, **counts)
         make_norm = partial(BatchNorm, dtype=dtype, group_size=ghost_size if norm == "ghost" else None)
         conv = partial(Conv, dtype=dtype, rngs=rngs)
         options: dict[str, Any] = {"dtype": dtype, "norm": make_norm, "zero_init": zero_init, "recompute": recompute}
@@ -98,55 +89,28 @@ class ResNet(nnx.Module):
             setattr(self, name, nnx.List(blocks))
         self.fc = make_classifier(channels, num_classes, rngs)
 
-    def features(self, images: Images, *, train: bool | None = None, rngs: nnx.Rngs | None = None) -> Features:
-        """Compute the pooled features and the output of each stage, for use as a backbone.
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        return ("conv1", "bn1"), *((name,) for name in STAGES)
 
-        Args:
-            images: normalized images.
-            train: normalize by the statistics of the batch and update the running ones. By default, as
-                `model.train()` or `model.eval()` has set it; evaluation from the start.
-            rngs: random state of the call, for networks with dropout; not used by this family.
-
-        Returns:
-            `pooled`, float32; `stages`, four maps in `dtype`: at 1/4, 1/8, 1/16 and 1/32 of the resolution with the
-            "imagenet" stem, at 1/1 to 1/8 with "cifar".
-        """
+    def maps(self, images: Images, *, train: bool | None, rngs: nnx.Rngs | None) -> tuple[jax.Array, ...]:
+        """Compute the output of the four stages, at 1/4 to 1/32 of the resolution, or at 1/1 to 1/8 with "cifar"."""
         maps = nnx.relu(self.bn1(self.conv1(images), train=train))
         if self.stem == "imagenet":
-            maps = pool(maps)
-        stages = []
+            maps = STEM_POOL(maps)
+        found = []
         for name in STAGES:
             for block in getattr(self, name):
                 maps = block(maps, train=train)
-            stages.append(maps)
-        return Features(maps.astype(jnp.float32).mean((1, 2)), tuple(stages))
+            found.append(maps)
+        return tuple(found)
 
-    def __call__(
-        self, images: Images, *, train: bool | None = None, rngs: nnx.Rngs | None = None
-    ) -> Float[Array, "batch classes"]:
-        """Compute the logits, float32, of normalized `images`; `train` and `rngs` as in `features`."""
-        return self.fc(self.features(images, train=train, rngs=rngs).pooled)
-
-    @staticmethod
-    def depth(path: tuple) -> int:
-        """Return how far a weight is below the classifier: 0 in it, 1 in `layer4`, ..., 4 in `layer1`, 5 in the stem.
-
-        Args:
-            path: attribute names and indices from the network to the weight.
-        """
-        return {"fc": 0, "layer4": 1, "layer3": 2, "layer2": 3, "layer1": 4}.get(path[0], 5)
-
-    def _check(self, **counts: int) -> None:
-        for name, value in counts.items():
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{type(self).__name__} got {name}={value!r}; expected an integer")
-            if value < 1:
-                raise ValueError(f"{type(self).__name__} got {name}={value}; expected 1 or more")
+    def pool(self, maps: jax.Array, *, train: bool | None, rngs: nnx.Rngs | None) -> Float[Array, "batch features"]:
+        """Average over height and width, float32."""
+        return global_average(maps)
 
 
-def pool(maps: Float[Array, "batch height width channels"]) -> Float[Array, "batch out_height out_width channels"]:
-    """Apply the 3x3 max pooling of stride 2 that ends ImageNet's stem, padded by a pixel on every side."""
-    return nnx.max_pool(maps, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+STEM_POOL = MaxPool(3, 2, 1)
+"""The pooling that ends ImageNet's stem."""
 
 
 class ResNet18(ResNet):

@@ -1,5 +1,6 @@
 """The network of a run: drawn from the seed, or started from pretrained weights."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,34 +11,33 @@ from resnet_jax.classifier.pretrained import load_torchvision
 from resnet_jax.classifier.trained import Trained, read_trained
 from resnet_jax.config import Config, ModelConfig
 from resnet_jax.errors import UsageError
+from resnet_jax.models.convnet import ConvNet
 from resnet_jax.models.network import Network
-from resnet_jax.models.resnet import ResNet
 from resnet_jax.training.randomness import split_by_purpose
 
 
-def make_model(config: Config, num_classes: int) -> ResNet:
+def make_model(config: Config, num_classes: int) -> ConvNet:
     """Draw the weights of the network that a resolved configuration describes.
 
     Raises:
-        UsageError: the architecture does not exist in this width.
+        UsageError: the architecture does not exist in this width, or does not have the option `recompute`.
     """
     network = Network(config.model.arch, num_classes, config.model.stem, config.model.width)
     keys = split_by_purpose(jax.random.key(config.train.seed))
     assert config.model.dtype is not None
+    options = {"recompute": True} if config.model.recompute else {}
     try:
-        return network.build(
-            recompute=config.model.recompute, dtype=jnp.dtype(config.model.dtype), rngs=nnx.Rngs(params=keys.params)
-        )
+        return network.build(dtype=jnp.dtype(config.model.dtype), rngs=nnx.Rngs(params=keys.params), **options)
     except ValueError as error:
-        raise UsageError(f"--model.width: got {config.model.width} with {config.model.arch}: {error}") from error
+        raise UsageError(f"--model: {error}") from error
 
 
-def draw_model(config: Config, num_classes: int) -> ResNet:
+def draw_model(config: Config, num_classes: int) -> ConvNet:
     """Draw the weights as one program, which compiles faster than the 62 draws one by one."""
     return nnx.jit(partial(make_model, config, num_classes))()
 
 
-def start_from(model: ResNet, source: str, settings: ModelConfig) -> Trained:
+def start_from(model: ConvNet, source: str, settings: ModelConfig) -> Trained:
     """Set pretrained weights under the fresh classifier of `model`, in place.
 
     Args:
@@ -53,8 +53,11 @@ def start_from(model: ResNet, source: str, settings: ModelConfig) -> Trained:
         UserError: they can't be read.
     """
     trained = read_trained(source)
+    network = trained.network
+    if not network.entry.shows_stem:
+        network = replace(network, stem=settings.stem)
     given, expected = (
-        f"--model.arch {it.arch} --model.stem {it.stem} --model.width {it.width}" for it in (settings, trained.network)
+        f"--model.arch {it.arch} --model.stem {it.stem} --model.width {it.width}" for it in (settings, network)
     )
     if given != expected:
         raise UsageError(f"--model.pretrained {source}: got {given}, and the weights need {expected}: give these")

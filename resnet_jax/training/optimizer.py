@@ -1,6 +1,7 @@
 """Stochastic gradient descent, Muon and their schedules, as optax transformations."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import jax
@@ -48,7 +49,7 @@ def make_optimizer(
     muon_weight_decay: float = 0.0,
     clip_norm: float | None = None,
     layer_factor: float = 1.0,
-    depth: Callable[[tuple], int] = lambda path: 0,
+    depth: Callable[[tuple], int] = lambda path: 1,
 ) -> optax.GradientTransformation:
     """Make SGD with Nesterov momentum (Sutskever et al. 2013) in PyTorch's form; on request, Muon for convolutions.
 
@@ -62,7 +63,7 @@ def make_optimizer(
         clip_norm: largest global norm of the gradients, before the decay; None for no clipping.
         layer_factor: rate of a layer as a share of that of the next one; 0 trains only the classifier. See
             `scale_layers`.
-        depth: how far a weight is below the classifier, from its path; needed with `layer_factor`.
+        depth: how far a weight is below the classifier, from its path; by default none is in the classifier.
     """
     update = optax.chain(
         optax.add_decayed_weights(weight_decay, mask=kernels), optax.sgd(schedule, momentum, nesterov=True)
@@ -70,7 +71,7 @@ def make_optimizer(
     if muon_factor is not None:
         factor = muon_factor
         muon = make_muon(lambda step: factor * schedule(step), momentum=momentum, weight_decay=muon_weight_decay)
-        update = optax.partition({True: muon, False: update}, convolutions)
+        update = optax.partition({True: muon, False: update}, partial(convolutions, depth=depth))
     return optax.chain(
         optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm),
         update,
@@ -116,11 +117,16 @@ def scale_layers(factor: float, depth: Callable[[tuple], int]) -> optax.Gradient
     return optax.stateless(scale)
 
 
-def convolutions(params: PyTree) -> PyTree:
-    """Return True at each convolution's kernel of `params`, False elsewhere."""
-    return jax.tree.map(lambda param: param.ndim == 4, params)
+def convolutions(params: PyTree, *, depth: Callable[[tuple], int] = lambda path: 1) -> PyTree:
+    """Return True at each kernel of `params` that is a matrix of an inner convolution, False elsewhere.
+
+    A depthwise kernel is a vector for each channel, and a classifier may be a convolution: both are left to SGD.
+    """
+    return jax.tree.map_with_path(
+        lambda path, param: param.ndim == 4 and param.shape[2] > 1 and depth(tuple(it.key for it in path)) > 0, params
+    )
 
 
 def kernels(params: PyTree) -> PyTree:
-    """Return True at each kernel of `params`, False at each bias and scale, which are vectors."""
-    return jax.tree.map(lambda param: param.ndim > 1, params)
+    """Return True at each kernel of `params`, False at each bias and scale."""
+    return jax.tree.map(lambda param: param.ndim in (2, 4), params)

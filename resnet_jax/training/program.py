@@ -74,7 +74,8 @@ def make_program(
         mean, std: statistics that the images are normalized by, in units of 0 to 1.
 
     Raises:
-        UsageError: the batch is larger than the training set, or an augmentation is as large as the images.
+        UsageError: the batch is larger than the training set, an augmentation is as large as the images, or they are
+            too small for the network.
     """
     batch_size, augment, side = config.train.batch_size, config.augment, min(shapes.image[:2])
     steps_per_epoch = shapes.images // batch_size
@@ -89,6 +90,7 @@ def make_program(
             raise UsageError(
                 f"--augment.{name}: got {pixels}, expected less than the images' {side} pixels, or None to leave it out"
             )
+    _check_images(model, augment.small_size or side)
     total_steps = config.train.epochs * steps_per_epoch
     schedule, optimizer = _make_optimizer(config.optimizer, total_steps, model)
     train_step = make_train_step(
@@ -113,6 +115,15 @@ def make_program(
         steps_per_call=1 if jax.default_backend() == "cpu" else steps_per_call(steps_per_epoch),
         total_steps=total_steps,
     )
+
+
+def _check_images(model: ImageClassifier, side: int) -> None:
+    graphdef, state = nnx.split(model)
+    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    try:
+        jax.eval_shape(lambda state, images: nnx.merge(graphdef, state)(images, train=False), state, images)
+    except ValueError as error:
+        raise UsageError(f"--data.image-size: {error}") from error
 
 
 def _make_optimizer(

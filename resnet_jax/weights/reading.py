@@ -1,4 +1,4 @@
-"""Read the weights of a ResNet from a file in which a training has wrapped, renamed or averaged them."""
+"""Read the weights of a network from a file in which a training has wrapped, renamed or averaged them."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,6 +10,7 @@ import numpy as np
 from resnet_jax.errors import UserError
 from resnet_jax.weights.files import read_content
 from resnet_jax.weights.identify import fits
+from resnet_jax.weights.prefixes import find_others
 from resnet_jax.weights.spellings import find_resnets
 
 AVERAGES = {"ema", "swa", "average", "averaged", "avg", "averaging"}  # words in the names of averaged weights
@@ -33,11 +34,12 @@ def split_choice(source: Path | str) -> tuple[Path | str, str | None]:
 
 
 def read_weights(source: Path | str) -> Weights:
-    """Read the tensors of a ResNet from a file, without torch and without executing anything in the file.
+    """Read the tensors of a network from a file, without torch and without executing anything in the file.
 
     The state dict may be inside `{"state_dict": ...}` or other entries, its keys may have any prefix such as `module.`
     or `encoder_q.`, may be those of `nn.Sequential`, of transformers or of networks for CIFAR-10 with `shortcut` and
-    `linear`, and the classifier may be missing. Of a network and its average, the average is read.
+    `linear`, and the classifier may be missing; networks beside the ResNets have torchvision's keys. Of a network and
+    its average, the average is read.
 
     Args:
         source: a .pth or .safetensors file; "FILE#NAME" chooses one of several networks in it, by an entry or a prefix.
@@ -51,7 +53,7 @@ def read_weights(source: Path | str) -> Weights:
 
 
 def unwrap(content: Any, origin: Path | str, choice: str | None = None) -> Weights:
-    """Return the tensors of a ResNet in what a training has saved; see `read_weights`.
+    """Return the tensors of a network in what a training has saved; see `read_weights`.
 
     Args:
         content: nested dictionaries, with arrays as tensors.
@@ -70,10 +72,10 @@ def unwrap(content: Any, origin: Path | str, choice: str | None = None) -> Weigh
         )
     networks = {}
     for entries, tensors in states:
-        for resnet in find_resnets(tensors):
-            name = ".".join([*entries, *resnet.prefix.split(".")[:-1]]) or TOP
+        for network in find_resnets(tensors) or find_others(tensors):
+            name = ".".join([*entries, *network.prefix.split(".")[:-1]]) or TOP
             inside = (f'used the entry "{".".join(entries)}"',) if entries else ()
-            networks[name] = Weights(resnet.tensors, inside + resnet.notes)
+            networks[name] = Weights(network.tensors, inside + network.notes)
     if not networks:
         return Weights(max((tensors for _, tensors in states), key=len), ())
     return _choose(origin, networks, choice)

@@ -18,9 +18,12 @@ from resnet_jax.errors import UserError
 from resnet_jax.models.interface import ImageClassifier
 
 RENAMED = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+RENAMED_PARTS = {"trunk": "features", "entry": "stem"}
+"""Parts of a network whose names in torchvision are a method and an argument of the networks here."""
 COUNTER = "num_batches_tracked"  # BatchNorm's updates in PyTorch, which uses it only if its momentum is None
-TO_TORCHVISION = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}  # by number of axes: vectors stay, IO -> OI, HWIO -> OIHW
-FROM_TORCHVISION = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
+TO_TORCHVISION = {1: (0,), 2: (1, 0), 3: (2, 0, 1), 4: (3, 2, 0, 1)}
+"""Axes by their number: vectors stay, linear IO -> OI, maps HWC -> CHW, convolutions HWIO -> OIHW."""
+FROM_TORCHVISION = {1: (0,), 2: (1, 0), 3: (1, 2, 0), 4: (2, 3, 1, 0)}
 
 
 class Misfit(UserError):
@@ -41,9 +44,9 @@ def to_torchvision(model: nnx.Module | nnx.State | Mapping) -> dict[str, np.ndar
     tensors, counters = {}, _counters(model)
     for path, value in _flat(model).items():
         value = np.asarray(value)
-        tensors[_key(path)] = np.array(value.transpose(TO_TORCHVISION[value.ndim]), order="C")
+        tensors[key_of(path)] = np.array(value.transpose(TO_TORCHVISION[value.ndim]), order="C")
         if path[-1] == "var":
-            key = _key((*path[:-1], COUNTER))
+            key = key_of((*path[:-1], COUNTER))
             tensors[key] = np.array(getattr(counters.get(key), COUNTER, 0), np.int64)
     return tensors
 
@@ -51,7 +54,7 @@ def to_torchvision(model: nnx.Module | nnx.State | Mapping) -> dict[str, np.ndar
 def torchvision_shapes(model: nnx.Module | ImageClassifier) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor of `to_torchvision(model)` except the counters; `model` may be abstract."""
     return {
-        _key(path): tuple(variable.shape[axis] for axis in TO_TORCHVISION[len(variable.shape)])
+        key_of(path): tuple(variable.shape[axis] for axis in TO_TORCHVISION[len(variable.shape)])
         for path, variable in _variables(model).items()
     }
 
@@ -71,7 +74,7 @@ def assign(
         UserError: a value is not finite in float32, a tensor has no values, or a classifier to keep is abstract;
             likewise.
     """
-    variables = {_key(path): variable for path, variable in _variables(model).items()}
+    variables = {key_of(path): variable for path, variable in _variables(model).items()}
     expected = torchvision_shapes(model)
     arrays = {key: as_array(value) for key, value in tensors.items()}
     counts = {key: arrays.pop(key) for key in list(arrays) if key.split(".")[-1] == COUNTER}
@@ -135,7 +138,7 @@ def _is_abstract(variable: nnx.Variable) -> bool:
 def _counters(model: Any) -> dict[str, nnx.Module]:
     """Return the modules that have PyTorch's count, by its key."""
     modules = nnx.iter_modules(model) if isinstance(model, nnx.Module) else ()
-    return {_key((*path, COUNTER)): module for path, module in modules if hasattr(module, COUNTER)}
+    return {key_of((*path, COUNTER)): module for path, module in modules if hasattr(module, COUNTER)}
 
 
 def _flat(model: nnx.Module | nnx.State | Mapping) -> dict[tuple, ArrayLike]:
@@ -145,8 +148,10 @@ def _flat(model: nnx.Module | nnx.State | Mapping) -> dict[tuple, ArrayLike]:
     return {path: variable[...] for path, variable in _variables(model).items()}
 
 
-def _key(path: tuple) -> str:
+def key_of(path: tuple) -> str:
+    """Return torchvision's key of a variable, from the attribute names and indices on the way to it."""
     *modules, name = path
+    modules[:1] = [RENAMED_PARTS.get(part, part) for part in modules[:1]]
     return ".".join(str(part) for part in (*modules, RENAMED.get(name, name)))
 
 

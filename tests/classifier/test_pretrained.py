@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from flax import nnx
 import resnet_jax
 from resnet_jax.classifier.classifier import load_classifier
 from resnet_jax.classifier.preprocessing import Preprocessing, TimmSettings, from_timm
+from resnet_jax.classifier.saving import save_pretrained
 from resnet_jax.errors import UserError
 from resnet_jax.models.network import Network
 from resnet_jax.models.registry import REGISTRY
@@ -39,12 +41,19 @@ def tiny() -> resnet_jax.ResNet:
     return TINY.build(rngs=nnx.Rngs(1))
 
 
-@pytest.mark.parametrize("arch", REGISTRY)
+@pytest.mark.parametrize(
+    "arch",
+    [
+        arch if entry.family == "resnet" else pytest.param(arch, marks=pytest.mark.slow)  # together, minutes
+        for arch, entry in REGISTRY.items()
+    ],
+)
 @pytest.mark.parametrize(("stem", "num_classes"), [("imagenet", 1000), ("cifar", 10)])
 def test_each_network_is_identified_by_its_shapes(arch, stem, num_classes):
     network = Network(arch, num_classes, stem, width=64)
     shapes = torchvision_shapes(network.abstract())
-    assert identify({key: np.broadcast_to(0, shape) for key, shape in shapes.items()}) == network
+    expected = network if network.entry.shows_stem else replace(network, stem="imagenet")
+    assert identify({key: np.broadcast_to(0, shape) for key, shape in shapes.items()}) == expected
 
 
 def test_a_network_with_other_layers_is_refused_and_the_nearest_is_named(tiny):
@@ -55,8 +64,20 @@ def test_a_network_with_other_layers_is_refused_and_the_nearest_is_named(tiny):
 
 
 def test_weights_of_another_family_are_refused_with_their_keys():
-    with pytest.raises(UserError, match=r"expected conv1\.weight, .* got features\.0\.weight"):
-        identify({"features.0.weight": np.zeros((64, 3, 11, 11), np.float32)})
+    with pytest.raises(UserError, match=r"conv1\.weight, .* got blocks\.0\.weight"):
+        identify({"blocks.0.weight": np.zeros((64, 3, 11, 11), np.float32)})
+
+
+def test_a_stem_that_the_weights_do_not_show_is_kept_in_a_folder_and_named_for_a_file(tmp_path):
+    model = Network("mnasnet1_0", 3, "cifar").build()
+    save_pretrained(model, tmp_path / "folder")
+    (tmp_path / "w.safetensors").write_bytes((tmp_path / "folder" / "model.safetensors").read_bytes())
+    assert load_classifier(tmp_path / "folder").model.stem == "cifar"
+    assert resnet_jax.from_pretrained("mnasnet1_0", tmp_path / "folder").stem == "cifar"
+    (remark,) = load_classifier(tmp_path / "w.safetensors").remarks
+    assert 'took the stem "imagenet"' in remark
+    found = resnet_jax.from_pretrained("mnasnet1_0", tmp_path / "w.safetensors", stem="cifar")
+    assert found.stem == "cifar"
 
 
 def test_loading_into_another_architecture_names_the_one_that_fits(tiny):
@@ -286,12 +307,6 @@ def test_a_saved_folder_keeps_the_interpolation(tiny, tmp_path):
     preprocessing = Preprocessing(image_size=8, resize=9, interpolation="bicubic")
     resnet_jax.save_pretrained(tiny, tmp_path, preprocessing=preprocessing)
     assert load_classifier(tmp_path).preprocessing == preprocessing
-
-
-def test_the_heads_of_the_registry_are_those_of_the_networks():
-    assert {arch: entry.head for arch, entry in REGISTRY.items()} == {
-        arch: Network(arch).abstract().head for arch in REGISTRY
-    }
 
 
 GOOD = {"input_size": [3, 8, 8], "mean": [0.5] * 3, "std": [0.5] * 3}

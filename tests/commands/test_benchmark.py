@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 from jax.experimental.compilation_cache import compilation_cache
@@ -27,8 +28,10 @@ from resnet_jax.config import Config, ModelConfig
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.hardware.flops import Cost, cost_of
 from resnet_jax.hardware.sharding import make_mesh
+from resnet_jax.models.network import Network
+from resnet_jax.models.registry import REGISTRY
 from resnet_jax.training.model import make_model
-from resnet_jax.weights.torchvision import to_torchvision
+from resnet_jax.weights.torchvision import assign, to_torchvision
 
 TINY = {"width": 4, "image_size": 8, "batch_size": 16}
 
@@ -407,6 +410,26 @@ def test_the_network_of_pytorch_has_our_shapes(arch, stem, width):
     theirs = torch_peer.make_network(network, 10)
     expected = {key: value.shape for key, value in to_torchvision(ours).items()}
     assert {key: tuple(value.shape) for key, value in theirs.state_dict().items()} == expected
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("arch", [name for name, it in REGISTRY.items() if it.family != "resnet" and it.torchvision])
+def test_the_network_of_pytorch_has_our_small_stem(arch):
+    torch = pytest.importorskip("torch")
+    theirs = torch_peer.make_network(ModelConfig(arch, "cifar", dtype="float32"), 10).eval()
+    ours = Network(arch, 10, "cifar").abstract()
+    assign(ours, {key: value.numpy() for key, value in theirs.state_dict().items()})
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    with torch.inference_mode():
+        expected = theirs(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
+    logits = nnx.jit(lambda model: model(images, train=False))(ours)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_network_that_torchvision_lacks_is_not_compared():
+    pytest.importorskip("torchvision")
+    with pytest.raises(UserError, match="torchvision does not have resnet18d"):
+        torch_peer.make_network(ModelConfig("resnet18d"), 10)
 
 
 @pytest.mark.parity

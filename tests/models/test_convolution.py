@@ -10,6 +10,7 @@ from flax import nnx
 from jax import lax
 
 from resnet_jax import Conv
+from resnet_jax.models.cpu import grouped
 from resnet_jax.models.cpu.convolution import convolve_on_cpu
 
 
@@ -17,10 +18,10 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def convolved(images: np.ndarray, kernel: np.ndarray, stride: int, groups: int) -> np.ndarray:
-    """Convolve by the definition: sums over windows that start `size // 2` pixels before the image, for each group."""
+def convolved(images: np.ndarray, kernel: np.ndarray, stride: int, padding: int, groups: int) -> np.ndarray:
+    """Convolve by the definition: sums over windows that start `padding` pixels before the image, for each group."""
     size = kernel.shape[0]
-    padded = np.pad(images, ((0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)))
+    padded = np.pad(images, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))[:, ::stride, ::stride]
     results = [
         np.einsum("bhwcij,ijco->bhwo", window, part)
@@ -29,12 +30,12 @@ def convolved(images: np.ndarray, kernel: np.ndarray, stride: int, groups: int) 
     return np.concatenate(results, -1)
 
 
-def plain_convolution(images: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+def plain_convolution(images: jax.Array, kernel: jax.Array, stride: int, padding: int, groups: int) -> jax.Array:
     return lax.conv_general_dilated(
         images,
         kernel,
         (stride, stride),
-        [(kernel.shape[0] // 2,) * 2] * 2,
+        [(padding, padding)] * 2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
@@ -49,7 +50,16 @@ def plain_convolution(images: jax.Array, kernel: jax.Array, stride: int, groups:
 def test_a_convolution_is_padded_equally_on_every_side(image_size, kernel_size, stride, groups):
     conv = Conv(4, 6, kernel_size, stride=stride, groups=groups, rngs=nnx.Rngs(0))
     images = draw(2, image_size, image_size, 4)
-    expected = convolved(images, np.asarray(conv.kernel[...]), stride, groups)
+    expected = convolved(images, np.asarray(conv.kernel[...]), stride, kernel_size // 2, groups)
+    np.testing.assert_allclose(conv(jnp.asarray(images)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel_size, stride, padding", [(11, 4, 2), (3, 2, 0), (4, 4, 0), (2, 2, 0), (3, 1, 0)])
+def test_padding_and_bias_can_be_given(kernel_size, stride, padding):
+    bias = nnx.initializers.constant(0.5)
+    conv = Conv(4, 6, kernel_size, stride=stride, padding=padding, bias=True, bias_init=bias, rngs=nnx.Rngs(0))
+    images = draw(2, 13, 13, 4)
+    expected = convolved(images, np.asarray(conv.kernel[...]), stride, padding, 1) + 0.5
     np.testing.assert_allclose(conv(jnp.asarray(images)), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -65,15 +75,24 @@ def test_a_convolution_in_bfloat16_keeps_its_kernel_in_float32():
     assert conv.kernel.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("kernel_size, stride, groups", [(1, 2, 1), (3, 2, 1), (3, 2, 2), (7, 2, 1), (3, 3, 1)])
-@pytest.mark.parametrize("image_size", [4, 8, 9])
-def test_the_convolution_for_cpus_has_the_values_and_gradients_of_xlas(image_size, kernel_size, stride, groups):
-    """In float64, against XLA's own convolution."""
+DENSE = [(1, 2, 0, 1), (3, 2, 1, 1), (7, 2, 3, 1), (3, 3, 1, 1), (3, 2, 0, 1), (5, 4, 2, 1), (2, 2, 0, 1)]
+GROUPED = [(3, 1, 1, 2), (3, 2, 1, 2), (1, 1, 0, 4), (3, 1, 1, 4)]
+DEPTHWISE = [(3, 1, 1, 12), (3, 2, 1, 12), (5, 2, 2, 12), (7, 1, 3, 12)]
+
+
+@pytest.mark.parametrize("kernel_size, stride, padding, groups", [*DENSE, *GROUPED, *DEPTHWISE])
+@pytest.mark.parametrize("image_size", [5, 8, 9])
+def test_the_convolution_for_cpus_has_the_values_and_gradients_of_xlas(
+    monkeypatch, image_size, kernel_size, stride, padding, groups
+):
+    """In float64, against XLA's own convolution; groups in several blocks."""
+    monkeypatch.setattr(grouped, "BLOCK", 6)
+    options = {"stride": stride, "padding": padding, "groups": groups}
     with jax.enable_x64(True):
-        images = jnp.asarray(draw(2, image_size, image_size + 1, 4), jnp.float64)
-        kernel = jnp.asarray(draw(kernel_size, kernel_size, 4 // groups, 6, seed=1), jnp.float64)
-        ours = jax.vjp(partial(convolve_on_cpu, stride=stride, groups=groups), images, kernel)
-        theirs = jax.vjp(partial(plain_convolution, stride=stride, groups=groups), images, kernel)
+        images = jnp.asarray(draw(2, image_size, image_size + 1, 12), jnp.float64)
+        kernel = jnp.asarray(draw(kernel_size, kernel_size, 12 // groups, 12, seed=1), jnp.float64)
+        ours = jax.vjp(partial(convolve_on_cpu, **options), images, kernel)
+        theirs = jax.vjp(partial(plain_convolution, **options), images, kernel)
         seed = jnp.asarray(draw(*theirs[0].shape, seed=2), jnp.float64)
         for our, their in zip((ours[0], *ours[1](seed)), (theirs[0], *theirs[1](seed)), strict=True):
             np.testing.assert_allclose(our, their, rtol=1e-12, atol=1e-12)
@@ -83,7 +102,7 @@ def test_a_strided_convolution_on_a_cpu_supports_forward_mode_differentiation():
     images, kernel = jnp.asarray(draw(2, 8, 8, 4)), jnp.asarray(draw(3, 3, 4, 6, seed=1))
     dots = jnp.asarray(draw(*images.shape, seed=2)), jnp.asarray(draw(*kernel.shape, seed=3))
     ours, theirs = (
-        jax.jvp(partial(convolution, stride=2, groups=1), (images, kernel), dots)[1]
+        jax.jvp(partial(convolution, stride=2, padding=1, groups=1), (images, kernel), dots)[1]
         for convolution in (convolve_on_cpu, plain_convolution)
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

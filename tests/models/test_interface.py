@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from functools import cache
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,12 @@ import pytest
 from flax import nnx
 
 from resnet_jax import BatchNorm, ResNet, ResNet18
+from resnet_jax.models.convnet import part
 from resnet_jax.models.interface import ImageClassifier
+from resnet_jax.models.layers.convolution import Conv
 from resnet_jax.models.network import Network
-from resnet_jax.models.registry import REGISTRY
+from resnet_jax.models.registry import REGISTRY, Stem
+from resnet_jax.weights.torchvision import torchvision_shapes
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 3)), jnp.float32)
 
@@ -120,28 +124,46 @@ def test_every_idiom_of_nnx_sets_the_mode_which_the_argument_overrides(idiom):
     assert not moves_statistics(evaluating) and moves_statistics(evaluating, train=True)
 
 
+QUICK = ("squeezenet1_1", "mobilenet_v2", "convnext_tiny")  # of each kind; the others together take minutes
+networks = pytest.mark.parametrize(
+    "arch",
+    [
+        arch if entry.family == "resnet" or arch in QUICK else pytest.param(arch, marks=pytest.mark.slow)
+        for arch, entry in REGISTRY.items()
+    ],
+)
+
+
 @cache
 def abstract(arch: str) -> nnx.Module:
     return Network(arch, num_classes=7).abstract()
 
 
-@pytest.mark.parametrize("arch", REGISTRY)
+@networks
 def test_every_network_of_the_registry_has_the_interface(arch):
     assert isinstance(abstract(arch), ImageClassifier)
 
 
-@pytest.mark.parametrize("arch", REGISTRY)
+@networks
 def test_the_head_is_the_classifier(arch):
-    head = getattr(abstract(arch), REGISTRY[arch].head)
-    assert isinstance(head, nnx.Linear) and head.out_features == 7
+    model, entry = abstract(arch), REGISTRY[arch]
+    head = part(model, entry.head)
+    assert model.head == entry.head and isinstance(head, nnx.Linear | Conv) and head.bias.shape == (7,)
+
+
+@networks
+def test_the_first_convolution_has_the_registrys_key_and_sides(arch):
+    entry = REGISTRY[arch]
+    found = [torchvision_shapes(Network(arch, 7, stem).abstract())[f"{entry.first}.weight"] for stem in get_args(Stem)]
+    assert tuple(shape[2] for shape in found) == entry.sides and {shape[1] for shape in found} == {3}
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("arch", REGISTRY)
+@networks
 def test_torchvision_has_a_network_of_that_name(arch):
     import torchvision
 
-    assert REGISTRY[arch].torchvision in torchvision.models.list_models()
+    assert REGISTRY[arch].torchvision in (None, *torchvision.models.list_models())
 
 
 def test_help_names_the_arguments():
@@ -203,4 +225,4 @@ def test_an_unknown_argument_is_named():
     ],
 )
 def test_the_depth_of_a_weight_grows_from_the_classifier_to_the_stem(path, expected):
-    assert ResNet18.depth(path) == expected
+    assert nnx.eval_shape(ResNet18).depth(path) == expected

@@ -11,7 +11,7 @@ from resnet_jax.models.cpu.winograd import winograd
 
 
 def plain(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    return convolution(images, kernel, stride=1, groups=1)
+    return convolution(images, kernel, stride=1, padding=1, groups=1)
 
 
 def draw(
@@ -65,13 +65,15 @@ def test_winograd_takes_less_than_half_the_operations():
 )
 def test_a_cpu_uses_winograd_only_where_it_is_faster(batch, channels, dtype, is_plain):
     images, kernel, _ = draw(8, 8, (channels, channels), dtype, batch=batch)
-    ours, theirs = convolve_on_cpu(images, kernel, stride=1, groups=1), plain(images, kernel)
+    ours, theirs = convolve_on_cpu(images, kernel, stride=1, padding=1, groups=1), plain(images, kernel)
     assert bool((ours == theirs).all()) == is_plain
 
 
 def test_a_batch_of_symbolic_size_uses_the_plain_convolution():
     images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, 8, 8, 64"), jnp.float32)
     kernel = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
-    exported = jax.export.export(jax.jit(lambda x, k: convolve_on_cpu(x, k, stride=1, groups=1)))(images, kernel)
+    exported = jax.export.export(jax.jit(lambda x, k: convolve_on_cpu(x, k, stride=1, padding=1, groups=1)))(
+        images, kernel
+    )
     some, weights, _ = draw(8, 8, (64, 64), np.float32)
     np.testing.assert_allclose(exported.call(some, weights), plain(some, weights), rtol=1e-4, atol=1e-3)

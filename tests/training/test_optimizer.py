@@ -77,7 +77,11 @@ def test_clipping_scales_large_gradients_down_to_the_given_norm(clip_norm, expec
 def test_each_stage_moves_less_than_the_next_by_the_layer_factor():
     params = {name: {"kernel": jnp.ones(1)} for name in ("conv1", "bn1", "layer1", "layer4", "fc")}
     optimizer = make_optimizer(
-        optax.constant_schedule(1.0), momentum=0.0, weight_decay=0.0, layer_factor=0.5, depth=ResNet18.depth
+        optax.constant_schedule(1.0),
+        momentum=0.0,
+        weight_decay=0.0,
+        layer_factor=0.5,
+        depth=nnx.eval_shape(ResNet18).depth,
     )
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     moved = {name: -float(update["kernel"][0]) for name, update in updates.items()}
@@ -87,7 +91,11 @@ def test_each_stage_moves_less_than_the_next_by_the_layer_factor():
 def test_a_layer_factor_of_zero_moves_only_the_classifier():
     params = {name: {"kernel": jnp.ones(1)} for name in ("conv1", "layer4", "fc")}
     optimizer = make_optimizer(
-        optax.constant_schedule(1.0), momentum=0.9, weight_decay=0.1, layer_factor=0.0, depth=ResNet18.depth
+        optax.constant_schedule(1.0),
+        momentum=0.9,
+        weight_decay=0.1,
+        layer_factor=0.0,
+        depth=nnx.eval_shape(ResNet18).depth,
     )
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     assert updates["fc"]["kernel"] != 0 and updates["conv1"]["kernel"] == updates["layer4"]["kernel"] == 0

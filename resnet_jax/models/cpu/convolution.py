@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from resnet_jax.models.cpu.grouped import by_blocks, depthwise
 from resnet_jax.models.cpu.winograd import winograd
 
 Images = Float[Array, "batch height width in_channels"]
@@ -16,23 +17,28 @@ Kernel = Float[Array, "size size group_channels out_channels"]
 Outputs = Float[Array, "batch out_height out_width out_channels"]
 
 
-def convolve_on_cpu(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
-    """Convolve with `size // 2` zeros of padding on every side; docs/cpu.md explains the cases.
+def convolve_on_cpu(images: Images, kernel: Kernel, stride: int, padding: int, groups: int) -> Outputs:
+    """Convolve with `padding` zeros on every side; docs/cpu.md explains the cases.
 
     The barrier keeps `images` in memory. Without it XLA would compute them again for the kernel's gradient, which needs
     them transposed, from earlier maps, element by element and against the order of the memory.
     """
     size = kernel.shape[0]
     if not all(isinstance(extent, int) for extent in images.shape[1:3]):  # symbols of an exported program
-        return convolution(images, kernel, stride, groups)
+        return convolution(images, kernel, stride, padding, groups)
     images = lax.optimization_barrier(images)
-    if groups == 1 and size > 1 and _out(images.shape[1], size, stride) * _out(images.shape[2], size, stride) <= 4:
-        return _matrix_product(images, kernel, stride)
+    if groups > 1 and groups == images.shape[3] == kernel.shape[3]:
+        return depthwise(images, kernel, stride, padding)
+    if groups > 1:
+        dense = partial(convolve_on_cpu, stride=stride, padding=padding, groups=1)
+        return by_blocks(dense, images, kernel, groups)
+    if size > 1 and math.prod(_out(extent, size, stride, padding) for extent in images.shape[1:3]) <= 4:
+        return _matrix_product(images, kernel, stride, padding)
     if stride > 1:
-        return _strided(images, kernel, stride, groups)
-    if size == 3 and groups == 1 and _pays(images, kernel):
+        return _strided(images, kernel, stride, padding)
+    if size == 3 and padding == 1 and _pays(images, kernel):
         return winograd(images, kernel)
-    return convolution(images, kernel, stride, groups)
+    return convolution(images, kernel, stride, padding)
 
 
 def _pays(images: Images, kernel: Kernel) -> bool:
@@ -42,14 +48,14 @@ def _pays(images: Images, kernel: Kernel) -> bool:
     return many and min(kernel.shape[2:]) >= 64 and images.dtype.itemsize >= 4
 
 
-def _out(extent: int, size: int, stride: int) -> int:
-    return (extent + 2 * (size // 2) - size) // stride + 1
+def _out(extent: int, size: int, stride: int, padding: int) -> int:
+    return (extent + 2 * padding - size) // stride + 1
 
 
-def _matrix_product(images: Images, kernel: Kernel, stride: int) -> Outputs:
+def _matrix_product(images: Images, kernel: Kernel, stride: int, padding: int) -> Outputs:
     """Convolve by a matrix product, for outputs of up to 2x2 pixels: XLA's convolution takes 15 to 50 times as long."""
-    size, padding = kernel.shape[0], kernel.shape[0] // 2
-    out_height, out_width = (_out(extent, size, stride) for extent in images.shape[1:3])
+    size = kernel.shape[0]
+    out_height, out_width = (_out(extent, size, stride, padding) for extent in images.shape[1:3])
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     patches = [
         padded[:, row : row + stride * out_height : stride, column : column + stride * out_width : stride]
@@ -59,9 +65,8 @@ def _matrix_product(images: Images, kernel: Kernel, stride: int) -> Outputs:
     return jnp.concatenate(patches, -1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
-def convolution(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
+def convolution(images: Images, kernel: Kernel, stride: int, padding: int, groups: int = 1) -> Outputs:
     """Convolve with XLA's own convolution, as on every other device."""
-    padding = kernel.shape[0] // 2
     return lax.conv_general_dilated(
         images,
         kernel,
@@ -73,25 +78,25 @@ def convolution(images: Images, kernel: Kernel, stride: int, groups: int) -> Out
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _strided(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
+def _strided(images: Images, kernel: Kernel, stride: int, padding: int) -> Outputs:
     """Convolve with a stride; the derivative by the images is that of `_by_phases`, which is the same function."""
-    return convolution(images, kernel, stride, groups)
+    return convolution(images, kernel, stride, padding)
 
 
 @_strided.defjvp
-def _strided_jvp(stride, groups, primals, tangents):
+def _strided_jvp(stride, padding, primals, tangents):
     (images, kernel), (images_dot, kernel_dot) = primals, tangents
-    out_dot = _by_phases(images_dot, kernel, stride, groups) + convolution(images, kernel_dot, stride, groups)
-    return convolution(images, kernel, stride, groups), out_dot
+    out_dot = _by_phases(images_dot, kernel, stride, padding) + convolution(images, kernel_dot, stride, padding)
+    return convolution(images, kernel, stride, padding), out_dot
 
 
-def _by_phases(images: Images, kernel: Kernel, stride: int, groups: int) -> Outputs:
+def _by_phases(images: Images, kernel: Kernel, stride: int, padding: int) -> Outputs:
     """Convolve with a stride by a sum of dense convolutions, of every `stride`-th pixel with every `stride`-th tap.
 
     Its transpose has no zeros between the pixels, which XLA would multiply like any other number: at stride 2, 3 of 4.
     """
     height, width = images.shape[1:3]
-    rows, columns = (list(_phases(extent, kernel.shape[0], stride)) for extent in (height, width))
+    rows, columns = (list(_phases(extent, kernel.shape[0], stride, padding)) for extent in (height, width))
     parts = (
         lax.conv_general_dilated(
             images[:, row::stride, column::stride],
@@ -99,7 +104,6 @@ def _by_phases(images: Images, kernel: Kernel, stride: int, groups: int) -> Outp
             window_strides=(1, 1),
             padding=(row_padding, column_padding),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=groups,
         )
         for row, row_tap, row_padding in rows
         for column, column_tap, column_padding in columns
@@ -107,12 +111,11 @@ def _by_phases(images: Images, kernel: Kernel, stride: int, groups: int) -> Outp
     return reduce(jnp.add, parts)
 
 
-def _phases(extent: int, size: int, stride: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
+def _phases(extent: int, size: int, stride: int, padding: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
     """Yield first pixel, first tap and padding of each phase along one side, without phases that have no tap."""
-    padding = size // 2
     for pixel in range(min(stride, extent)):
         tap = (pixel + padding) % stride
         taps, pixels = len(range(tap, size, stride)), len(range(pixel, extent, stride))
         if taps:
             before = (pixel + padding - tap) // stride
-            yield pixel, tap, (before, _out(extent, size, stride) + taps - 1 - pixels - before)
+            yield pixel, tap, (before, _out(extent, size, stride, padding) + taps - 1 - pixels - before)

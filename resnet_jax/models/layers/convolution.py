@@ -1,6 +1,5 @@
 """The convolution with torchvision's padding, NHWC."""
 
-import math
 from functools import partial
 from typing import Any
 
@@ -11,19 +10,21 @@ from flax import nnx
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from resnet_jax.models.cpu.convolution import convolution, convolve_on_cpu
+from resnet_jax.models.layers.initializers import Initializer, kaiming_normal
 
 
 class Conv(nnx.Module):
-    """A square 2-D convolution without bias, padded by `kernel_size // 2` on every side.
+    """A square 2-D convolution, by default without bias and padded by `kernel_size // 2` on every side.
 
     The explicit padding is PyTorch's. XLA's "SAME" pads a strided convolution only at the bottom and right, which
     shifts the features by a pixel from where torchvision's weights expect them.
 
     Attributes:
-        kernel: `[height, width, in_channels / groups, out_channels]`, float32, drawn kaiming-normal (fan out).
+        kernel: `[height, width, in_channels / groups, out_channels]`, float32, by default drawn by `kaiming_normal`.
+        bias: `[out_channels]`, float32, or None; without another `bias_init` it starts at 0.
 
     Raises:
         ValueError: the channels can't be divided evenly into `groups`.
@@ -36,7 +37,11 @@ class Conv(nnx.Module):
         kernel_size: int,
         *,
         stride: int = 1,
+        padding: int | None = None,
         groups: int = 1,
+        bias: bool = False,
+        kernel_init: Initializer = kaiming_normal,
+        bias_init: Initializer = nnx.initializers.zeros,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -45,8 +50,10 @@ class Conv(nnx.Module):
                 f"Conv got {in_channels} -> {out_channels} channels; expected multiples of groups={groups}"
             )
         shape = (kernel_size, kernel_size, in_channels // groups, out_channels)
-        self.kernel = nnx.Param(kaiming_normal(rngs.params(), shape))
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(bias_init(rngs.params(), (out_channels,), jnp.float32)) if bias else None
         self.stride = stride
+        self.padding = kernel_size // 2 if padding is None else padding
         self.groups = groups
         self.dtype = dtype
 
@@ -59,37 +66,31 @@ class Conv(nnx.Module):
             TypeError: `images` is not an array, or not of a floating-point type.
             ValueError: `images` has other axes or another number of channels.
         """
-        _check_images(images, self.kernel.shape[2] * self.groups)
-        return convolve(jnp.asarray(images, self.dtype), self.kernel[...].astype(self.dtype), self.stride, self.groups)
-
-
-def kaiming_normal(
-    key: Key[Array, ""], shape: tuple[int, ...]
-) -> Float[Array, "size size group_channels out_channels"]:
-    """Draw a kernel with variance 2 / (size * size * out_channels) (He et al. 2015, arXiv:1502.01852, eq. 14).
-
-    It is drawn as a vector: XLA takes up to seven times as long to compile the same bits with four axes.
-    """
-    size, _, _, out_channels = shape
-    deviation = jnp.sqrt(jnp.float32(2 / (size**2 * out_channels)))
-    return jax.random.normal(key, (math.prod(shape),), jnp.float32).reshape(shape) * deviation
+        check_images(images, self.kernel.shape[2] * self.groups)
+        maps = convolve(
+            jnp.asarray(images, self.dtype), self.kernel[...].astype(self.dtype), self.stride, self.padding, self.groups
+        )
+        return maps if self.bias is None else maps + self.bias[...].astype(self.dtype)
 
 
 def convolve(
     images: Float[Array, "batch height width in_channels"],
     kernel: Float[Array, "size size group_channels out_channels"],
     stride: int,
+    padding: int,
     groups: int = 1,
 ) -> Float[Array, "batch out_height out_width out_channels"]:
-    """Convolve with `size // 2` zeros of padding on every side.
+    """Convolve with `padding` zeros on every side.
 
     The result is named "convolution" for the policies of `jax.checkpoint`.
     """
-    ours, plain = (partial(function, stride=stride, groups=groups) for function in (convolve_on_cpu, convolution))
+    ours, plain = (
+        partial(function, stride=stride, padding=padding, groups=groups) for function in (convolve_on_cpu, convolution)
+    )
     return checkpoint_name(lax.platform_dependent(images, kernel, cpu=ours, default=plain), "convolution")
 
 
-def _check_images(images: Any, channels: int) -> None:
+def check_images(images: Any, channels: int) -> None:
     """Raise an error unless `images` is what a convolution of that many channels expects.
 
     Only the type and the shape are read: a compiled program does not contain the check, and tracers pass it.

@@ -1,7 +1,8 @@
 """The residual blocks of ResNet (He et al. 2015, arXiv:1512.03385), with torchvision's attribute names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,22 @@ from jaxtyping import Array, Float
 
 from resnet_jax.models.layers.convolution import Conv
 from resnet_jax.models.layers.norm import BatchNorm
+from resnet_jax.models.layers.sequential import apply
 
 Norm = Callable[[int], BatchNorm]
+
+
+def make_projection(in_channels: int, out_channels: int, stride: int, conv: Callable, norm: Norm) -> nnx.List | None:
+    """Make the 1x1 projection of a shortcut and its normalization; return None where the shortcut is the identity."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nnx.List([conv(in_channels, out_channels, 1, stride=stride), norm(out_channels)])
+
+
+def _shortcut(downsample: Iterable | None, images: jax.Array, train: bool | None) -> jax.Array:
+    for layer in downsample or ():
+        images = apply(layer, images, train=train, rngs=None)
+    return images
 
 
 def _recomputable(method: Callable) -> Callable:
@@ -44,6 +59,8 @@ class ResNetBlock(nnx.Module):
     """
 
     expansion = 1
+    make_downsample: ClassVar[Callable] = staticmethod(make_projection)
+    """Function that makes the layers of the shortcut."""
 
     def __init__(
         self,
@@ -63,7 +80,7 @@ class ResNetBlock(nnx.Module):
         self.bn1 = norm(channels)
         self.conv2 = conv(channels, channels, 3)
         self.bn2 = norm(channels)
-        self.downsample = _projection(in_channels, channels, stride, conv, norm)
+        self.downsample = self.make_downsample(in_channels, channels, stride, conv, norm)
         self.recompute = recompute
         if zero_init:
             self.bn2.scale[...] = jnp.zeros_like(self.bn2.scale[...])
@@ -118,7 +135,7 @@ class BottleneckBlock(nnx.Module):
         self.bn2 = norm(inner)
         self.conv3 = conv(inner, outer, 1)
         self.bn3 = norm(outer)
-        self.downsample = _projection(in_channels, outer, stride, conv, norm)
+        self.downsample = make_projection(in_channels, outer, stride, conv, norm)
         self.recompute = recompute
         if zero_init:
             self.bn3.scale[...] = jnp.zeros_like(self.bn3.scale[...])
@@ -133,16 +150,3 @@ class BottleneckBlock(nnx.Module):
     def _convolved(self, images: jax.Array, train: bool | None) -> jax.Array:
         inner = nnx.relu(self.bn1(self.conv1(images), train=train))
         return self.conv3(nnx.relu(self.bn2(self.conv2(inner), train=train)))
-
-
-def _projection(in_channels: int, out_channels: int, stride: int, conv: Callable, norm: Norm) -> nnx.List | None:
-    if stride == 1 and in_channels == out_channels:
-        return None
-    return nnx.List([conv(in_channels, out_channels, 1, stride=stride), norm(out_channels)])
-
-
-def _shortcut(downsample: nnx.List | None, images: jax.Array, train: bool | None) -> jax.Array:
-    if downsample is None:
-        return images
-    conv, bn = downsample
-    return bn(conv(images), train=train)

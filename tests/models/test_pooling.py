@@ -1,0 +1,55 @@
+"""Pooling against PyTorch's, and in closed form."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax.models.layers.pooling import AveragePool, MaxPool, adaptive_average, flatten
+
+MAPS = jnp.float32(np.random.default_rng(0).normal(size=(2, 13, 10, 3)) - 3)  # mostly below the 0 of a wrong padding
+
+
+def theirs(layer, maps):
+    import torch
+
+    return layer(torch.tensor(np.asarray(maps).transpose(0, 3, 1, 2))).numpy().transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parity  # needs torch
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize("size, stride, padding", [(3, 2, 0), (3, 2, 1), (2, 2, 0), (2, 2, 1), (3, 1, 1), (2, 3, 1)])
+@pytest.mark.parametrize("side", [5, 6, 7, 8, 10])
+def test_max_pooling_equals_pytorchs(size, stride, padding, ceil, side):
+    import torch
+
+    maps = MAPS[:, :side]
+    expected = theirs(torch.nn.MaxPool2d(size, stride, padding, ceil_mode=ceil), maps)
+    np.testing.assert_array_equal(MaxPool(size, stride, padding, ceil)(maps), expected)
+
+
+def test_an_incomplete_last_window_counts_with_ceil_alone():
+    maps = jnp.arange(4.0).reshape(1, 4, 1, 1) * jnp.ones((1, 4, 4, 1))
+    assert MaxPool(3, 2)(maps)[0, :, 0, 0].tolist() == [2]
+    assert MaxPool(3, 2, ceil=True)(maps)[0, :, 0, 0].tolist() == [2, 3]
+
+
+@pytest.mark.parity  # needs torch
+def test_average_pooling_equals_pytorchs():
+    import torch
+
+    np.testing.assert_allclose(AveragePool(2)(MAPS), theirs(torch.nn.AvgPool2d(2), MAPS), rtol=1e-6)
+
+
+@pytest.mark.parity  # needs torch
+@pytest.mark.parametrize("size", [1, 3, 7, 10, 13, 20])
+def test_the_adaptive_average_equals_pytorchs_for_smaller_and_larger_maps(size):
+    import torch
+
+    np.testing.assert_allclose(
+        adaptive_average(MAPS, size), theirs(torch.nn.AdaptiveAvgPool2d(size), MAPS), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_maps_are_flattened_channels_first():
+    maps = jnp.arange(12.0).reshape(1, 2, 3, 2)
+    assert flatten(maps)[0].tolist() == [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]
