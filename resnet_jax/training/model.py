@@ -12,7 +12,7 @@ from resnet_jax.classifier.trained import Trained, read_trained
 from resnet_jax.config import Config, ModelConfig
 from resnet_jax.errors import UsageError
 from resnet_jax.models.convnet import ConvNet
-from resnet_jax.models.network import Network
+from resnet_jax.models.network import PUBLISHED_WIDTH, Network
 from resnet_jax.training.randomness import split_by_purpose
 
 
@@ -29,7 +29,9 @@ def make_model(config: Config, num_classes: int) -> ConvNet:
     try:
         return network.build(dtype=jnp.dtype(config.model.dtype), rngs=nnx.Rngs(params=keys.params), **options)
     except ValueError as error:
-        raise UsageError(f"--model: {error}") from error
+        option = "width" if config.model.width != PUBLISHED_WIDTH else "recompute"
+        got = getattr(config.model, option)
+        raise UsageError(f"--model.{option}: got {got} with {config.model.arch}: {error}") from error
 
 
 def draw_model(config: Config, num_classes: int) -> ConvNet:

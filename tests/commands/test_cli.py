@@ -246,6 +246,7 @@ def test_fine_tuning_trains_only_the_classifier_at_a_layer_factor_of_zero(run, p
     assert all(np.array_equal(got[key], expected[key]) for key in got if not key.startswith("fc."))
 
 
+@pytest.mark.slow  # two trainings
 def test_fine_tuning_starts_from_an_encoder_and_says_what_it_left_out(run, photographs, tmp_path):
     tensors = to_torchvision(load_classifier(run[0]).model)
     del tensors["fc.bias"], tensors["fc.weight"]

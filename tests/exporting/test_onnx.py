@@ -341,7 +341,9 @@ def test_the_computation_is_in_float32_whatever_the_type_of_the_network():
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
-@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnext50_32x4d"])
+@pytest.mark.parametrize(
+    "arch", ["resnet18", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "resnext50_32x4d"))]
+)
 def test_a_resnet_is_convolutions_and_sums(arch, stem):
     model = Network(arch, num_classes=5, stem=stem, width=8 if arch != "resnext50_32x4d" else 32).abstract()
     load_torchvision(model, draw_weights(torchvision_shapes(model)))

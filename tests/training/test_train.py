@@ -683,6 +683,7 @@ def test_every_reader_says_which_checkpoint_it_uses_in_the_place_of_a_damaged_be
     assert choice in capsys.readouterr().err
 
 
+@pytest.mark.slow  # a whole run in a process
 def test_a_small_terminal_shows_complete_figures(trainer, tmp_path, broken):
     shutil.copytree(broken.stopped, tmp_path / "run")  # one epoch remains
     parent, child = pty.openpty()

@@ -1,6 +1,7 @@
 """Pooling as PyTorch computes it, NHWC. The classes are values without weights, to be used as layers."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -24,7 +25,7 @@ class MaxPool:
         padding = tuple(self._padding(extent) for extent in maps.shape[1:3])
         return nnx.max_pool(maps, (self.size, self.size), (self.stride, self.stride), padding)
 
-    def _padding(self, extent: int) -> tuple[int, int]:
+    def _padding(self, extent: Any) -> tuple[int, int]:
         if not self.ceil:
             return self.padding, self.padding
         windows = -(-(extent + 2 * self.padding - self.size) // self.stride) + 1
