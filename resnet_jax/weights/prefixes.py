@@ -10,7 +10,8 @@ from resnet_jax.weights.spellings import COUNTERS, Found
 
 AUXILIARY = re.compile(r"aux[12]\.")  # GoogLeNet's classifiers for the training
 OLD_NUMBER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")  # DenseNet's published keys: norm.1, not norm1
-FIRST = {f"{entry.first}.weight" for entry in REGISTRY.values() if entry.family != "resnet"}
+FIRST = {f"{entry.first}.weight" for entry in REGISTRY.values() if entry.first != "conv1"}
+"""Keys of the first convolutions; networks that begin like ResNets are found as such."""
 
 
 def find_others(tensors: Mapping[str, np.ndarray]) -> list[Found]:
