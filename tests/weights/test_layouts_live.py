@@ -196,7 +196,7 @@ def layouts(seed: int) -> Iterator[tuple[str, Callable[[], Layout]]]:
     yield "half precision", lambda: (copy.deepcopy(a).half().state_dict(), copy.deepcopy(a).half().float())
     yield (
         "deep stem",
-        lambda: ({"conv1.0.weight": torch.ones(32, 3, 3, 3)} | headless_layers(a), "do not belong to a ResNet"),
+        lambda: ({"conv1.0.weight": torch.ones(32, 3, 3, 3)} | headless_layers(a), "the nearest is resnet18d"),
     )
     yield (
         "squeeze and excitation",
@@ -242,8 +242,8 @@ def compute() -> Callable:
 
     def logits(trained) -> np.ndarray:
         model = Network("resnet18", CLASSES).build()
-        load_torchvision(model, trained.tensors, head="strict" if has_head(trained.tensors) else "fresh")
-        return np.asarray(forward(model, IMAGES)[0 if has_head(trained.tensors) else 1])
+        load_torchvision(model, trained.tensors, head="strict" if has_head(trained.tensors, "resnet18") else "fresh")
+        return np.asarray(forward(model, IMAGES)[0 if has_head(trained.tensors, "resnet18") else 1])
 
     return logits
 
