@@ -5,7 +5,7 @@ from flax import nnx
 
 from resnet_jax.models.convnet import ConvNet, Make
 from resnet_jax.models.layers.linear import make_classifier
-from resnet_jax.models.layers.pooling import MaxPool, global_average
+from resnet_jax.models.layers.pooling import MaxPool
 from resnet_jax.models.layers.sequential import Sequential
 
 
@@ -61,6 +61,3 @@ class PreActResNet18(ConvNet):
     def stages(self) -> tuple[tuple[str, ...], ...]:
         stem, last = ("conv1", "bn1", "relu"), (("layer2",), ("layer3",), ("layer4", "bn2", "relu"))
         return ((*stem, "layer1"), *last) if self.stem == "cifar" else (stem, ("maxpool", "layer1"), *last)
-
-    def pool(self, maps: jax.Array, *, train: bool | None, rngs: nnx.Rngs | None) -> jax.Array:
-        return global_average(maps)

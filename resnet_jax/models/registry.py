@@ -34,14 +34,13 @@ class Entry:
 
 
 def _resnet(name: str, builder: str, parameters: int, *top1: float) -> tuple[str, Entry]:
-    tags = ("IMAGENET1K_V1", "IMAGENET1K_V2")
-    return name, Entry(f"resnet:{builder}", "resnet", name, parameters, dict(zip(tags, top1, strict=False)))
+    return _other(name, f"resnet:{builder}", parameters, *top1)
 
 
 def _other(name: str, builder: str, parameters: int, *top1: float, **keys: Any) -> tuple[str, Entry]:
-    tags = ("IMAGENET1K_V1", "IMAGENET1K_V2")
-    found = dict(zip(tags, top1, strict=False))
-    return name, Entry(builder, builder.split(":")[0], name if top1 else None, parameters, found, **keys)
+    family, torchvision = builder.split(":")[0], name if top1 else None
+    published = dict(zip(("IMAGENET1K_V1", "IMAGENET1K_V2"), top1, strict=False))
+    return name, Entry(builder, family, torchvision, parameters, published, **keys)
 
 
 def _keys(head: str, first: str, side: int) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from flax import nnx
 from resnet_jax.models.convnet import ConvNet, Make, conv_norm
 from resnet_jax.models.layers.convolution import Conv
 from resnet_jax.models.layers.initializers import normal, uniform
-from resnet_jax.models.layers.pooling import global_average
 from resnet_jax.models.layers.squeeze_excitation import SqueezeExcitation
 
 STEM_WIDTH = 32
@@ -83,6 +82,3 @@ class RegNetY400MF(ConvNet):
             for number, (_, count) in enumerate(STAGES, 1)
         ]
         return (("entry", *blocks[0]), *blocks[1:]) if self.stem == "cifar" else (("entry",), *blocks)
-
-    def pool(self, maps: jax.Array, *, train: bool | None, rngs: nnx.Rngs | None) -> jax.Array:
-        return global_average(maps)

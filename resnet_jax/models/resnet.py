@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
 
 from resnet_jax.models.convnet import ConvNet, check_arguments
 from resnet_jax.models.interface import Images
 from resnet_jax.models.layers.convolution import Conv
 from resnet_jax.models.layers.linear import make_classifier
 from resnet_jax.models.layers.norm import BatchNorm
-from resnet_jax.models.layers.pooling import MaxPool, global_average
+from resnet_jax.models.layers.pooling import MaxPool
 from resnet_jax.models.layers.residual import BottleneckBlock, ResNetBlock
 from resnet_jax.models.registry import Stem
 
@@ -103,10 +102,6 @@ class ResNet(ConvNet):
                 maps = block(maps, train=train)
             found.append(maps)
         return tuple(found)
-
-    def pool(self, maps: jax.Array, *, train: bool | None, rngs: nnx.Rngs | None) -> Float[Array, "batch features"]:
-        """Average over height and width, float32."""
-        return global_average(maps)
 
 
 STEM_POOL = MaxPool(3, 2, 1)

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
-import jax
 from flax import nnx
 
 from resnet_jax.models.convnet import ConvNet, Make
 from resnet_jax.models.layers.linear import make_classifier
-from resnet_jax.models.layers.pooling import AveragePool, MaxPool, global_average
+from resnet_jax.models.layers.pooling import AveragePool, MaxPool
 from resnet_jax.models.layers.residual import Norm, ResNetBlock
 from resnet_jax.models.layers.sequential import Sequential
 
@@ -64,6 +63,3 @@ class ResNet18D(ConvNet):
     def stages(self) -> tuple[tuple[str, ...], ...]:
         stem, last = ("conv1", "bn1", "relu"), (("layer2",), ("layer3",), ("layer4",))
         return ((*stem, "layer1"), *last) if self.stem == "cifar" else (stem, ("maxpool", "layer1"), *last)
-
-    def pool(self, maps: jax.Array, *, train: bool | None, rngs: nnx.Rngs | None) -> jax.Array:
-        return global_average(maps)
