@@ -18,6 +18,7 @@ LADDER = (  # the lowest first; the modules of one rung may not import each othe
     "classifier",
     "training",
     "benchmarking diagnosing exporting planning",
+    "comparing",
     "commands",
     "cli",
     "__main__",

@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from resnet_jax.models.published import published_figures
 from resnet_jax.models.registry import REGISTRY
 
 TAGS = ("IMAGENET1K_V1", "IMAGENET1K_V2")
@@ -21,8 +22,8 @@ def list() -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for name, entry in REGISTRY.items():
-        shares = (f"{entry.top1[tag]:.2f}%" if tag in entry.top1 else "" for tag in TAGS)
-        table.add_row(name, f"{entry.parameters:,}", *shares)
+        top1 = {each.weights: f"{each.top1:.2f}%" for each in published_figures().get(name, [])}
+        table.add_row(name, f"{entry.parameters:,}", *(top1.get(tag, "") for tag in TAGS))
     console = Console(highlight=False)
     console.print(table)
     console.print(

@@ -8,6 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from resnet_jax.errors import UsageError, UserError
+from resnet_jax.models.published import published_figures
 from resnet_jax.models.registry import REGISTRY
 from resnet_jax.weights import published
 from resnet_jax.weights.published import FILES, fetch_file
@@ -67,9 +68,8 @@ def test_names_that_the_hub_has_are_left_to_it(name):
 
 def test_there_is_a_file_for_each_published_accuracy_of_a_network_beside_the_resnets():
     others = {name: entry for name, entry in REGISTRY.items() if entry.family != "resnet"}
-    assert {f"{name}.{tag}" for name, entry in others.items() for tag in entry.top1} == {
-        model for model in FILES if model.split(".IMAGENET")[0] in others
-    }
+    models = {f"{name}.{each.weights}" for name in others for each in published_figures().get(name, [])}
+    assert models == {model for model in FILES if model.split(".IMAGENET")[0] in others}
 
 
 @pytest.mark.parity  # needs torchvision
