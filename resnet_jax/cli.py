@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "write a network for other programs: ONNX, StableHLO, safetensors",
     "show": "compare runs: curves, figures, differences",
     "list": "list the networks: parameters, published weights and their accuracy",
+    "compare": "compare networks: size, speed, and accuracy after the same training",
     "benchmark": "measure training and inference speed on this machine",
     "record": "time complete training runs of a recipe, as speed records are timed",
     "plan": "compile for another machine: does the training fit, and how fast could it be",
@@ -47,7 +48,7 @@ def call(words: list[str]) -> None:
     command = getattr(import_module(f"resnet_jax.commands.{name}"), name)
     absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of what it does not need
     keep_compiled()
-    if name in ("train", "record"):  # their options are those of a recipe
+    if name in ("train", "record", "compare"):  # their options are those of a recipe
         command(rest)
     else:
         with fitting_help(rest):

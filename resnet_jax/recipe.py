@@ -34,28 +34,46 @@ def parse(arguments: type[Arguments], args: list[str] | None = None, *, prog: st
     Returns:
         The recipe's path (configs/digits.py by default), the configuration, and all arguments.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", type=Path, default=CONFIGS / "digits.py")
-    known, rest = parser.parse_known_args(args)
     if not (sys.argv[1:] if args is None else args):
         raise UsageError(
             f"--config: got nothing, expected a recipe, such as --config configs/digits.py (available: {_recipes()}); "
             f"{prog} --help shows all options"
         )
-    config = load_config(known.config)
+    path, config, parsed = parse_optional(arguments, args, prog=prog, option="--config", default=CONFIGS / "digits.py")
+    assert path is not None
+    return path, config, parsed
+
+
+def parse_optional(
+    arguments: type[Arguments], args: list[str] | None, *, prog: str, option: str, default: Path | None = None
+) -> tuple[Path | None, Config, Arguments]:
+    """Parse a command line as `parse` does, with the recipe in `option`; without any, the fields have their defaults.
+
+    Args:
+        arguments: a subclass of `Config`, whose further fields are options of their own.
+        args: the words of the command line; those of this process by default.
+        prog: name of the program in messages.
+        option: whose value is the recipe's path.
+        default: recipe that is used without `option`.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(option, type=Path, dest="recipe", default=default)
+    known, rest = parser.parse_known_args(args)
+    config = Config() if known.recipe is None else load_config(known.recipe, option)
     sections = {name: getattr(config, name) for name in Config.__dataclass_fields__}
     parsed = tyro.cli(arguments, default=arguments(**sections), args=rest, prog=prog)
     config = Config(**{name: getattr(parsed, name) for name in sections})
     if config.data.dir is not None:  # the run's configuration is also read from other folders
         config = replace(config, data=replace(config.data, dir=config.data.dir.expanduser().absolute()))
-    return known.config, config, parsed
+    return known.recipe, config, parsed
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, option: str = "--config") -> Config:
     """Run `get_config()` of a recipe, or read the `config.json` of a run.
 
     Args:
         path: "configs/NAME.py" is found from any folder, because the package includes these recipes.
+        option: that gave the path, for messages.
 
     Raises:
         UsageError: there is no such file, no such function in it, or it fails.
@@ -64,13 +82,13 @@ def load_config(path: Path) -> Config:
         path = CONFIGS / path.name
     if not path.is_file() or path.suffix not in (".py", ".json"):
         raise UsageError(
-            f"--config: there is no Python file {path} and no run's config.json of that name; available: {_recipes()}"
+            f"{option}: there is no Python file {path} and no run's config.json of that name; available: {_recipes()}"
         )
     if path.suffix == ".json":
         try:
             return from_dict(read_json(path, dict[str, Any], "give the config.json of a run, or a recipe"))
         except UserError as error:
-            raise UsageError(f"--config: {path}: {error}") from error
+            raise UsageError(f"{option}: {path}: {error}") from error
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -82,10 +100,10 @@ def load_config(path: Path) -> Config:
         raise
     except Exception as error:
         raise UsageError(
-            f"--config: {_place(error, path)}: {type(error).__name__}: {error}; correct it there"
+            f"{option}: {_place(error, path)}: {type(error).__name__}: {error}; correct it there"
         ) from error
     if not isinstance(config, Config):
-        raise UsageError(f"--config: {path} has no function get_config() that returns a resnet_jax.config.Config")
+        raise UsageError(f"{option}: {path} has no function get_config() that returns a resnet_jax.config.Config")
     return config
 
 

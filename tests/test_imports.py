@@ -24,7 +24,17 @@ LADDER = (  # the lowest first; the modules of one rung may not import each othe
     "__main__",
 )
 ASSEMBLERS = (  # those that see the configuration; all others take plain values
-    *("recipe", "runs.opening", "runs.logbook", "runs.reading", "classifier", "planning", "benchmarking", "commands"),
+    *(
+        "recipe",
+        "runs.opening",
+        "runs.logbook",
+        "runs.reading",
+        "classifier",
+        "planning",
+        "benchmarking",
+        "commands",
+        "comparing",
+    ),
     *("training.setup", "training.program", "training.model", "training.loop"),
 )
 FRONT_DOORS = "cli entry checked_text config errors recipe models.registry commands hardware.compilation_cache"

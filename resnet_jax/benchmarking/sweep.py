@@ -1,4 +1,4 @@
-"""The batch size that trains fastest."""
+"""The batch size that is fastest."""
 
 import re
 from collections.abc import Callable
@@ -9,11 +9,11 @@ GAIN = 1.02
 """Factor by which a doubled batch must be faster for another doubling to be tried."""
 
 
-def sweep(train_of: Callable[[int], Work], smallest: int, repeats: int) -> dict[int, float]:
-    """Double the batch as long as that makes training faster and memory suffices.
+def sweep(work_of: Callable[[int], Work], smallest: int, repeats: int) -> dict[int, float]:
+    """Double the batch as long as that makes the work faster and memory suffices.
 
     Args:
-        train_of: function from a batch size to its training steps.
+        work_of: function from a batch size to its steps.
         smallest: first batch size.
         repeats: number of measurements of each size.
 
@@ -24,7 +24,7 @@ def sweep(train_of: Callable[[int], Work], smallest: int, repeats: int) -> dict[
     batch_size = smallest
     while True:
         try:
-            timing = measure({"train": train_of(batch_size)}, repeats)["train"]
+            timing = measure({"work": work_of(batch_size)}, repeats)["work"]
         except (MemoryError, RuntimeError) as error:
             if speeds and out_of_memory(error):
                 return speeds

@@ -36,16 +36,19 @@ class Workload:
         num_classes: number of classes of the random labels.
         batch_size: images in a step, over all devices.
         image_size: height and width in pixels.
+        images: number of random training images, at most; at least one batch is made.
 
     Raises:
         UsageError: the batch does not divide evenly among the devices, or the network does not exist in this width.
     """
 
-    def __init__(self, network: ModelConfig, *, num_classes: int, batch_size: int, image_size: int):
+    def __init__(
+        self, network: ModelConfig, *, num_classes: int, batch_size: int, image_size: int, images: int = IMAGES
+    ):
         config = Config(model=network, train=TrainConfig(batch_size=batch_size), augment=AUGMENTATION)
         self.config = resolve(config, jax.default_backend())
         self.mesh = make_mesh(batch_size)
-        steps = max(min(IMAGES, DATA_BYTES // (3 * image_size**2)) // batch_size, 1)
+        steps = max(min(images, DATA_BYTES // (3 * image_size**2)) // batch_size, 1)
         count = (steps if steps < 50 else steps // 50 * 50) * batch_size  # whole calls only: one program
         dataset = random_dataset(count, image_size, num_classes, batch_size)
         self.run, self._state = assemble(self.config, dataset, self.mesh)
@@ -55,6 +58,11 @@ class Workload:
     @property
     def parameters(self) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(self._state.params))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the parameters and running statistics."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves((self._state.params, self._state.batch_stats)))
 
     @cached_property
     def cost(self) -> Cost:
@@ -68,6 +76,14 @@ class Workload:
         weights = jax.tree.map(jnp.copy, (self._state.params, self._state.batch_stats))
         forward = self._compiled("forward", jax.jit(self._forward), *weights, self._batch.images)
         return repeated(lambda: forward(*weights, self._batch.images))
+
+    @cached_property
+    def one_image(self) -> Work:
+        """Forward pass of a single image, on the first device."""
+        one, device = self._batch.images[:1], self.mesh.devices.flat[0]
+        arguments = jax.device_put((self._state.params, self._state.batch_stats, one), device)
+        forward = self._compiled("one_image", jax.jit(self._forward), *arguments)
+        return repeated(lambda: jax.block_until_ready(forward(*arguments)))
 
     @cached_property
     def train(self) -> Work:

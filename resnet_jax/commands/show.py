@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from resnet_jax.commands.tables import fitting_tables
 from resnet_jax.commands.usage import File, Runs
 from resnet_jax.config import differences
 from resnet_jax.errors import UsageError, printable
@@ -61,27 +62,8 @@ def _name(path: Path, runs: Sequence[Path]) -> str:
 
 def _tables(runs: Sequence[ShownRun], console: Console) -> list[Table]:
     """Return the figures of all runs, in as many tables as the width requires."""
-    rows = [figures_of(run) for run in runs]
-
-    def table(columns: Sequence[str]) -> Table:
-        result = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        result.add_column("run", overflow="fold", max_width=console.width // 3)
-        for column in columns:
-            left = column in ("data set", "model", "state")
-            result.add_column(column, justify="left" if left else "right", no_wrap=not left)
-        for run, row in zip(runs, rows, strict=True):
-            name = Text.assemble((run.letter, f"bold {run.color}"), f" {run.name}")
-            result.add_row(name, *(row[column] for column in columns))
-        return result
-
-    groups: list[list[str]] = [[]]
-    unlimited = console.options.update(max_width=10_000)
-    for column in (column for column in rows[0] if any(row[column] for row in rows)):
-        width = console.measure(table([*groups[-1], column]), options=unlimited).maximum
-        if width > console.width and groups[-1]:
-            groups.append([])
-        groups[-1].append(column)
-    return [table(columns) for columns in groups]
+    names = [Text.assemble((run.letter, f"bold {run.color}"), f" {run.name}") for run in runs]
+    return fitting_tables("run", names, [figures_of(run) for run in runs], console, ("data set", "model", "state"))
 
 
 def _seeds(runs: Sequence[ShownRun]) -> Iterator[Text]:

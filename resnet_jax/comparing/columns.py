@@ -59,13 +59,13 @@ COLUMNS = (
     Column("step compiles, s", "train_compile_seconds", _measured("train_compile_seconds"), ".1f"),
 )
 TRAINED = (
-    Column("test accuracy, %", "test_accuracy", _trained("accuracy_mean", 100), ".2f"),
-    Column("+-", "test_accuracy_std", _trained("accuracy_std", 100), ".2f"),
-    Column("calibration error, %", "calibration_error", _trained("calibration_error_mean", 100), ".2f"),
+    Column("test accuracy, %", "test_accuracy", _trained("accuracy_mean", 100.0), ".2f"),
+    Column("+-", "test_accuracy_std", _trained("accuracy_std", 100.0), ".2f"),
+    Column("calibration error, %", "calibration_error", _trained("calibration_error_mean", 100.0), ".2f"),
     Column("training, s", "training_seconds", _trained("training_seconds_mean"), ",.1f"),
-    Column("%/s of training", "accuracy_per_training_second", _trained("accuracy_per_training_second", 100), ".3g"),
-    Column("%/M parameters", "accuracy_per_m_params", _trained("accuracy_per_million_parameters", 100), ".3g"),
-    Column("%/GMAC", "accuracy_per_gmac", _trained("accuracy_per_giga_multiply_adds", 100), ".3g"),
+    Column("%/s of training", "accuracy_per_training_second", _trained("accuracy_per_training_second", 100.0), ".3g"),
+    Column("%/M parameters", "accuracy_per_m_params", _trained("accuracy_per_million_parameters", 100.0), ".3g"),
+    Column("%/GMAC", "accuracy_per_gmac", _trained("accuracy_per_giga_multiply_adds", 100.0), ".3g"),
 )
 PUBLISHED = tuple(
     Column(f"published {weights[-2:]} {figure}, %", f"published_{figure}_{weights[-2:].lower()}", value, ".2f")

@@ -1,7 +1,9 @@
 """What a run was started with: command, versions, devices and the commit of the code."""
 
 import importlib.metadata
+import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -37,6 +39,17 @@ def record_start(workdir: Path) -> None:
     if isinstance(starts, dict):  # a version that kept the last start only
         starts = [starts]
     write_json(path, [*starts, environment()])
+
+
+def processor() -> str:
+    """Return the name of this machine's processor with the number of cores that this process may use."""
+    try:
+        listed = Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        listed = ""
+    name = re.search(r"^model name\s*:\s*(.+)$", listed, re.MULTILINE)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name[1].strip() if name else platform.processor() or platform.machine()}, {cores} cores"
 
 
 def _git_commit() -> str | None:

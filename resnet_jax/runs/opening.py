@@ -22,6 +22,18 @@ def open_workdir(workdir: Path, config: Config) -> Iterator[None]:
         UserError: it can't be written, or another process is training in it.
         UsageError: it holds a run of another configuration, or one written by another version with other fields.
     """
+    with locked(workdir):
+        _claim(workdir, as_dict(config))
+        yield
+
+
+@contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Make a folder, and lock it meanwhile.
+
+    Raises:
+        UserError: it can't be written, or another process has locked it.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = (workdir / ".lock").open("w")
@@ -34,7 +46,6 @@ def open_workdir(workdir: Path, config: Config) -> Iterator[None]:
             raise UserError(
                 f"another process is training in {workdir}: wait for it, stop it, or give another --workdir"
             ) from None
-        _claim(workdir, as_dict(config))
         yield
 
 

@@ -17,6 +17,7 @@ class Interrupted(UserError):
 
     def __init__(self, step: int, workdir: Path, signal_number: int):
         super().__init__(f"stopped and saved at step {step}; to continue, repeat the command with --workdir {workdir}")
+        self.step, self.signal_number = step, signal_number
         self.exit_code = 128 + signal_number
 
 

@@ -72,13 +72,21 @@ def advance(run: Run, state: TrainState, metrics: TrainMetrics, step: int, end: 
 def train(
     config: Config, workdir: Path, *, wandb_project: str | None = None, console: Console | None = None
 ) -> dict[str, Any]:
-    """Train, evaluate and report one run, or resume the one in `workdir`.
+    """Train, evaluate and report one run, or resume the one in `workdir`; see `complete`."""
+    console = console or Console()
+    summary = complete(config, workdir, console, wandb_project=wandb_project)
+    print_summary(console, summary, workdir)
+    return summary
+
+
+def complete(config: Config, workdir: Path, console: Console, *, wandb_project: str | None = None) -> dict[str, Any]:
+    """Train and evaluate one run, or resume the one in `workdir`.
 
     Args:
         config: the whole configuration.
         workdir: the run folder; empty, or with a run of the same configuration.
+        console: where progress is shown.
         wandb_project: Weights & Biases project to log to as well.
-        console: where progress is shown; standard output by default.
 
     Returns:
         The content of `summary.json`.
@@ -88,7 +96,6 @@ def train(
         UserError: data, disk or devices do not allow the run, or the loss is no longer finite.
         Interrupted: SIGINT, SIGTERM or SIGHUP was received; the state is saved.
     """
-    console = console or Console()
     mesh = make_mesh(config.train.batch_size)
     with disk_faults(workdir), open_workdir(workdir, config), StopRequest() as stop:
         if summary := read_summary(workdir):
@@ -96,7 +103,6 @@ def train(
             console.print(finished, highlight=False, markup=False, soft_wrap=True)
         else:
             summary = _train(config, workdir, mesh, wandb_project, console, stop)
-    print_summary(console, summary, workdir)
     return summary
 
 
