@@ -10,6 +10,7 @@ from resnet_jax.benchmarking.sweep import out_of_memory, sweep
 from resnet_jax.benchmarking.workload import Workload
 from resnet_jax.comparing.settings import Settings
 from resnet_jax.errors import UsageError
+from resnet_jax.hardware.compilation_cache import compiling_anew
 from resnet_jax.hardware.compiled import memory_of
 
 SMALLEST_BATCH = {"cpu": 8}  # images per device in the first batch of the sweep
@@ -30,56 +31,56 @@ def measure_network(settings: Settings, arch: str, say: Callable[[str], None]) -
     Raises:
         UsageError: the network does not exist with these settings, or can't take images of this size.
     """
-    found: dict[str, Any] = {"arch": arch}
+    size = settings.batch_size or _smallest()
     try:
-        workload = _workload(settings, arch, settings.batch_size or _smallest())
+        workload = _workload(settings, arch, size)
     except UsageError as error:
         raise UsageError(f"{error}; or leave {arch} out of --archs") from error
-    cost = workload.cost
-    found |= {
+    found = {
+        "arch": arch,
         "parameters": workload.parameters,
-        "multiply_adds": cost.multiply_adds,
-        "activations": cost.activations,
+        "multiply_adds": workload.cost.multiply_adds,
+        "activations": workload.cost.activations,
         "weight_bytes": workload.weight_bytes,
     }
     say("one image at a time")
     found["latency_seconds"] = measure({"latency": workload.one_image}, settings.repeats)["latency"].median
     if settings.batch_size is None:
-        speeds = sweep(lambda size: _forward(settings, arch, size, say), _smallest(), min(settings.repeats, 3))
-        batch_size = max(speeds, key=speeds.__getitem__)
-        workload = _workload(settings, arch, batch_size)
-    else:
-        batch_size = settings.batch_size
-    say(f"forward pass in batches of {batch_size}")
-    timing = measure({"forward": workload.forward}, settings.repeats)["forward"]
+        speeds = sweep(lambda size: _forward(settings, arch, size, say), size, min(settings.repeats, 3))
+        size = max(speeds, key=speeds.__getitem__)
+        workload = _workload(settings, arch, size)
+    say(f"forward pass in batches of {size}")
+    with compiling_anew():
+        forward = workload.forward
+    timing = measure({"forward": forward}, settings.repeats)["forward"]
     found |= {
-        "forward_batch_size": batch_size,
-        "forward_images_per_second": batch_size / timing.median,
+        "forward_batch_size": size,
+        "forward_images_per_second": size / timing.median,
         "forward_compile_seconds": workload.compile_seconds["forward"],
     }
-    return found | _training_figures(settings, arch, batch_size, say)
-
-
-def _training_figures(settings: Settings, arch: str, batch_size: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure the training step, with half the batch as often as memory does not suffice and the size may change."""
     while True:
-        say(f"training in batches of {batch_size}")
+        say(f"training in batches of {size}")
         try:
-            workload = _workload(settings, arch, batch_size)
-            timing = measure({"train": workload.train}, settings.repeats)["train"]
+            return found | _training_figures(workload, size, settings.repeats)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            if settings.batch_size is not None or batch_size <= 2 * jax.device_count():
-                return {"remark": f"memory does not suffice for training in batches of {batch_size}"}
-            batch_size //= 2
-            continue
-        return {
-            "train_batch_size": batch_size,
-            "train_images_per_second": batch_size / timing.median,
-            "train_compile_seconds": workload.compile_seconds["train"],
-            "step_memory_bytes": memory_of(workload.train_program),
-        }
+            if settings.batch_size is not None or size <= 2 * jax.device_count():
+                return found | {"remark": f"memory does not suffice for training in batches of {size}"}
+        size //= 2
+        workload = _workload(settings, arch, size)
+
+
+def _training_figures(workload: Workload, batch_size: int, repeats: int) -> dict[str, Any]:
+    with compiling_anew():
+        train = workload.train
+    timing = measure({"train": train}, repeats)["train"]
+    return {
+        "train_batch_size": batch_size,
+        "train_images_per_second": batch_size / timing.median,
+        "train_compile_seconds": workload.compile_seconds["train"],
+        "step_memory_bytes": memory_of(workload.train_program),
+    }
 
 
 def _forward(settings: Settings, arch: str, batch_size: int, say: Callable[[str], None]) -> Callable[[int], int]:
