@@ -56,7 +56,8 @@ def _draw_points(
         axes.margins(x=0.12, y=0.1)
         ranked = sorted(points, key=lambda each: (each.name != SUBJECT, each not in front))
         for point in ranked:
-            axes.plot(point.cost, point.accuracy, "o", markersize=5, color=_color(point, front), zorder=3)
+            on_top = 6 if point.name == SUBJECT else 3
+            axes.plot(point.cost, point.accuracy, "o", markersize=5, color=_color(point, front), zorder=on_top)
         axes.step([each.cost for each in front], [each.accuracy for each in front], where="post", color=FRONT_COLOR)
         _tick(axes)
         unnamed = _name_points(axes, ranked, front)
@@ -91,9 +92,9 @@ def draw_curves(networks: Sequence[Mapping[str, Any]]) -> str:
         return _svg(figure)
 
 
-def _curve(runs: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, float]]:
+def _curve(runs: Sequence[Mapping[str, Any]]) -> list[tuple[int, float, float]]:
     """Return epoch, mean and standard deviation of the accuracy in percent, for the epochs that all runs have."""
-    values: dict[float, list[float]] = {}
+    values: dict[int, list[float]] = {}
     for run in runs:
         for epoch, accuracy in run["curve"]:
             values.setdefault(epoch, []).append(100 * accuracy)
@@ -133,7 +134,7 @@ def _name_points(axes: Axes, points: Sequence[Point], front: Sequence[Point]) ->
 
     places = [place(point.cost, point.accuracy) for point in points]
     widths = [72 * lettering.width(point.name, FONT_SIZE) for point in points]
-    frame = Box(*(per_pixel * value for value in axes.get_window_extent().extents))
+    frame = Box(*(float(per_pixel * value) for value in axes.get_window_extent().extents))
     corners = [(cost, each.accuracy) for each, after in pairwise(front) for cost in (each.cost, after.cost)]
     line = [place(*corner) for corner in (*corners, *((each.cost, each.accuracy) for each in front[-1:]))]
     unnamed = []
@@ -141,12 +142,15 @@ def _name_points(axes: Axes, points: Sequence[Point], front: Sequence[Point]) ->
     for point, at, box in zip(points, places, boxes, strict=True):
         if box is None:
             unnamed.append(point.name)
-            axes.plot(point.cost, point.accuracy, "o", markersize=12, color=_color(point, front), zorder=4)
-            style: dict[str, Any] = {"ha": "center", "va": "center_baseline", "color": "white", "zorder": 5}
-            axes.text(point.cost, point.accuracy, str(len(unnamed)), **style)
+            _number(axes, point, len(unnamed), _color(point, front))
         else:
             _write_name(axes, point, box, at, _color(point, front))
     return unnamed
+
+
+def _number(axes: Axes, point: Point, number: int, color: str) -> None:
+    axes.plot(point.cost, point.accuracy, "o", markersize=12, color=color, markeredgecolor="white", zorder=4)
+    axes.text(point.cost, point.accuracy, str(number), ha="center", va="center_baseline", color="white", zorder=5)
 
 
 def _write_name(axes: Axes, point: Point, box: Box, at: tuple[float, float], color: str) -> None:
