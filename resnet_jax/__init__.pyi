@@ -20,6 +20,9 @@ from .models.layers.residual import ResNetBlock as ResNetBlock
 from .models.mnasnet import MNASNet as MNASNet
 from .models.mobilenet_v2 import MobileNetV2 as MobileNetV2
 from .models.mobilenet_v3 import MobileNetV3Large as MobileNetV3Large
+from .models.plain import PlainBlock as PlainBlock
+from .models.plain import PlainNet18 as PlainNet18
+from .models.plain import PlainNet34 as PlainNet34
 from .models.preact_resnet import PreActResNet18 as PreActResNet18
 from .models.regnet import RegNetY400MF as RegNetY400MF
 from .models.resnet import ResNet as ResNet

@@ -3,12 +3,16 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from resnet_jax.cli import COMMANDS
 
@@ -19,9 +23,9 @@ NUMBER = re.compile(r"\d+\.\d+(?:e-?\d+)?")
 
 
 def program(page: Path) -> tuple[str, str]:
-    """Join a page's python blocks, except those marked `no-run: REASON`, and its output blocks."""
+    """Join a page's python blocks, except those marked `no-run: REASON` or `file: PATH`, and its output blocks."""
     blocks = FENCE.findall(page.read_text())
-    code = [text for kind, info, text in blocks if kind == "python" and not info.startswith(" no-run: ")]
+    code = [text for kind, info, text in blocks if kind == "python" and not info.startswith((" no-run: ", " file: "))]
     return "\n".join(code), "".join(text for kind, _, text in blocks if kind == "output")
 
 
@@ -44,16 +48,57 @@ def marked(page: Path):
     return pytest.param(page, marks=() if page.stem == "README" else pytest.mark.slow, id=page.stem)
 
 
+def checkout(page: Path, folder: Path) -> Path:
+    """Return a checkout with the files (`python file: PATH`) and lines (`diff PATH`) that a page adds to this one."""
+    added = [
+        (kind, info.split()[-1], text)
+        for kind, info, text in FENCE.findall(page.read_text())
+        if kind == "diff" or info.startswith(" file: ")
+    ]
+    if not added:
+        return ROOT
+    for name in ("resnet_jax", "configs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for kind, name, text in added:
+        if kind == "diff":  # at the end of the one list in the file
+            before, end, after = (folder / name).read_text().rpartition("    ]\n)\n")
+            text = f"{before}{text.removeprefix('+')}{end}{after}"
+        (folder / name).write_text(text)
+    return folder
+
+
 @pytest.mark.parametrize("page", [marked(page) for page in PAGES if program(page)[0]])
 def test_a_page_runs_and_prints_what_it_shows(page, environment, tmp_path):
     code, expected = program(page)
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(checkout(page, tmp_path))},
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
     (text, numbers), (expected_text, expected_numbers) = split_numbers(run.stdout), split_numbers(expected)
     assert text == expected_text  # words and whole numbers are exact,
     assert numbers == pytest.approx(expected_numbers, abs=0.05)  # decimals depend on the processor
+
+
+@pytest.mark.slow  # trains and exports a network
+def test_the_commands_know_a_network_of_ones_own(environment, tmp_path):
+    page = ROOT / "docs" / "own_network.md"
+    (commands,) = (text for kind, _, text in FENCE.findall(page.read_text()) if kind == "sh")
+    Image.fromarray(np.arange(0, 256, 4, np.uint8).reshape(8, 8)).save(tmp_path / "digits.png")
+    lines = [line for line in commands.splitlines() if " plan " not in line or find_spec("libtpu")]
+    function = f'resnet-jax() {{ "{sys.executable}" -m resnet_jax "$@"; }}'
+    run = subprocess.run(
+        ["bash", "-ec", "\n".join([function, *lines])],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(checkout(page, tmp_path))},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert len(list((tmp_path / "seen").iterdir())) == 1 and "is slim" not in run.stderr
 
 
 def test_the_functions_that_data_path_lists_exist():

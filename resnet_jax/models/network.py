@@ -28,6 +28,11 @@ class Network:
     def entry(self) -> Entry:
         return REGISTRY[self.arch]
 
+    @property
+    def has_widths(self) -> bool:
+        """Whether the network exists in other widths than the published one."""
+        return "width" in signature(self._class()).parameters
+
     def build(self, **options: Any) -> ConvNet:
         """Build the network with fresh weights.
 
@@ -37,8 +42,7 @@ class Network:
         Raises:
             ValueError: an argument is out of its range, or the network does not have it.
         """
-        module, name = self.entry.builder.split(":")
-        network = getattr(import_module(f"resnet_jax.models.{module}"), name)
+        network = self._class()
         sizes = {} if self.width == PUBLISHED_WIDTH else {"width": self.width}
         if other := (sizes | options).keys() - signature(network).parameters.keys():
             raise ValueError(f"{self.arch} has no {', '.join(sorted(other))}: leave it out")
@@ -47,6 +51,10 @@ class Network:
     def abstract(self, **options: Any) -> ConvNet:
         """Build the network with shapes in place of weights, to be filled by `weights.torchvision.assign`."""
         return nnx.merge(*_shapes(self, **options), copy=True)
+
+    def _class(self) -> Any:
+        module, name = self.entry.builder.split(":")
+        return getattr(import_module(f"resnet_jax.models.{module}"), name)
 
 
 @cache  # tracing a deep network takes over a second

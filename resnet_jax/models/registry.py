@@ -23,7 +23,7 @@ class Entry:
     head: str = "fc"
     """Path of the classifier's last layer, and so the start of its checkpoint keys."""
     first: str = "conv1"
-    """Path of the first convolution in checkpoint keys."""
+    """Path of the first convolution in checkpoint keys; where the network has widths, its channels are the width."""
     sides: tuple[int, int] = (7, 3)
     """Kernel size of the first convolution with the stem "imagenet" and with "cifar"; equal if only strides differ."""
 
@@ -75,6 +75,8 @@ REGISTRY: dict[str, Entry] = dict(
         _other("convnext_tiny", "convnext:ConvNeXtTiny", **_keys("classifier.2", MOBILE, 4)),
         _other("resnet18d", "resnet_d:ResNet18D", 11_708_744, **_keys("fc", "conv1.0", 3)),
         _other("preact_resnet18", "preact_resnet:PreActResNet18", 11_687_720, **_keys("fc", "conv1", 7)),
+        _other("plain18", "plain:PlainNet18", 11_515_688),
+        _other("plain34", "plain:PlainNet34", 21_623_848),
     ]
 )
 

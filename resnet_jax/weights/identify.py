@@ -63,7 +63,7 @@ def sized(arch: Architecture, tensors: Mapping[str, Any]) -> Network:
         arch,
         num_classes=last[0] if len(last) in (2, 4) else 1000,
         stem="cifar" if entry.shows_stem and len(first) == 4 and first[2] == entry.sides[1] else "imagenet",
-        width=first[0] if len(first) == 4 and entry.family == "resnet" else PUBLISHED_WIDTH,
+        width=first[0] if len(first) == 4 and Network(arch).has_widths else PUBLISHED_WIDTH,
     )
 
 

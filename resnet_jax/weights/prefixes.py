@@ -10,8 +10,10 @@ from resnet_jax.weights.spellings import COUNTERS, Found
 
 AUXILIARY = re.compile(r"aux[12]\.")  # GoogLeNet's classifiers for the training
 OLD_NUMBER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")  # DenseNet's published keys: norm.1, not norm1
-FIRST = {f"{entry.first}.weight" for entry in REGISTRY.values() if entry.first != "conv1"}
-"""Keys of the first convolutions; networks that begin like ResNets are found as such."""
+COMMON = {"conv1.weight"}
+"""Key of the first convolution of ResNets and others, which many blocks have too."""
+FIRST = {f"{entry.first}.weight" for entry in REGISTRY.values()} - COMMON
+"""Keys of the first convolutions that show by their names that a network starts there."""
 
 
 def find_others(tensors: Mapping[str, np.ndarray]) -> list[Found]:
@@ -20,7 +22,10 @@ def find_others(tensors: Mapping[str, np.ndarray]) -> list[Found]:
     Args:
         tensors: arrays by key.
     """
-    starts = {key.removesuffix(first) for key in tensors for first in FIRST if f".{key}".endswith(f".{first}")}
+    starts = _starts(tensors, FIRST)
+    if not starts:
+        places = _starts(tensors, COMMON)
+        starts = {place for place in places if not any(place.startswith(other) for other in places - {place})}
     found = []
     for prefix in sorted(starts):
         inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
@@ -34,3 +39,8 @@ def find_others(tensors: Mapping[str, np.ndarray]) -> list[Found]:
         left = ("left out the auxiliary classifiers",) if auxiliary else ()
         found.append(Found(prefix, mine, removed + left))
     return found
+
+
+def _starts(tensors: Mapping[str, np.ndarray], names: set[str]) -> set[str]:
+    """Return the prefixes of the keys with one of the names."""
+    return {key.removesuffix(name) for key in tensors for name in names if f".{key}".endswith(f".{name}")}

@@ -30,10 +30,14 @@ NETWORKS = {  # torchvision's name, or timm's -> where it is here, its parameter
     "convnext_tiny": ("convnext:ConvNeXtTiny", 28_589_128),
     "resnet18d": ("resnet_d:ResNet18D", 11_708_744),
     "preact_resnet18": ("preact_resnet:PreActResNet18", 11_687_720),
+    "plain18": ("plain:PlainNet18", 11_515_688),
+    "plain34": ("plain:PlainNet34", 21_623_848),
 }
 OWN = {
     "resnet18d": "ResNet18D",
     "preact_resnet18": "PreActResNet18",
+    "plain18": "PlainNet18",
+    "plain34": "PlainNet34",
 }  # in torch_networks.py, since torchvision has none
 CLASSES = 7
 QUICK = ("squeezenet1_1", "mobilenet_v2", "convnext_tiny")  # of each kind; the others together take minutes

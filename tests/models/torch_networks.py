@@ -96,3 +96,37 @@ class PreActResNet18(nn.Module):
             residual = unit["conv2"](relu(unit["bn2"](unit["conv1"](active))))
             maps = residual + (unit["downsample"](active) if "downsample" in unit else maps)
         return self.fc(relu(self.bn2(maps)).mean((2, 3)))
+
+
+class PlainNet(nn.Sequential):
+    """He et al. 2015, arXiv:1512.03385, figure 3, middle: a chain of convolutions, each normalized and activated."""
+
+    def __init__(self, num_classes: int, *sizes: int):
+        super().__init__(OrderedDict(conv1=nn.Conv2d(3, 64, 7, 2, 3, bias=False), bn1=nn.BatchNorm2d(64)))
+        self.add_module("activation", nn.Sequential(nn.ReLU(), nn.MaxPool2d(3, 2, 1)))
+        inputs = 64
+        for number, (size, width) in enumerate(zip(sizes, WIDTHS, strict=True), 1):
+            stage = nn.Sequential()
+            for _ in range(size):
+                stage.append(self.pair(inputs, width))
+                inputs = width
+            self.add_module(f"layer{number}", stage)
+        self.add_module("pool", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+        self.add_module("fc", nn.Linear(512, num_classes))
+        draw_convolutions(self)
+
+    @staticmethod
+    def pair(inputs: int, width: int) -> nn.Sequential:
+        first = OrderedDict(conv1=conv3(inputs, width, width // inputs), bn1=nn.BatchNorm2d(width), relu1=nn.ReLU())
+        second = OrderedDict(conv2=conv3(width, width), bn2=nn.BatchNorm2d(width), relu2=nn.ReLU())
+        return nn.Sequential(first | second)
+
+
+class PlainNet18(PlainNet):
+    def __init__(self, num_classes: int):
+        super().__init__(num_classes, 2, 2, 2, 2)
+
+
+class PlainNet34(PlainNet):
+    def __init__(self, num_classes: int):
+        super().__init__(num_classes, 3, 4, 6, 3)

@@ -70,3 +70,10 @@ def test_densenets_keys_of_the_published_file_are_renamed():
     assert old.keys() != tensors("densenet121").keys()
     (found,) = find_others(old)
     assert found.tensors.keys() == tensors("densenet121").keys()
+
+
+def test_a_network_that_begins_with_conv1_and_is_no_resnet_is_found_below_a_prefix_and_not_in_its_blocks():
+    weight = np.zeros((4, 3, 3, 3), np.float32)
+    keys = {"conv1.weight", "blocks.0.conv1.weight", "fc.weight"}
+    (found,) = find_others({f"module.{key}": weight for key in keys})
+    assert found.prefix == "module." and found.tensors.keys() == keys

@@ -88,8 +88,11 @@ class ResNetBlock(nnx.Module):
     def __call__(
         self, images: Float[Array, "batch height width in_channels"], *, train: bool | None = None
     ) -> Float[Array, "batch out_height out_width out_channels"]:
-        residual = self.bn2(self._convolved(images, train), train=train)
-        return nnx.relu(_shortcut(self.downsample, images, train) + residual)
+        return nnx.relu(_shortcut(self.downsample, images, train) + self.residual(images, train=train))
+
+    def residual(self, images: jax.Array, *, train: bool | None = None) -> jax.Array:
+        """Compute what the block adds to its shortcut."""
+        return self.bn2(self._convolved(images, train), train=train)
 
     @_recomputable
     def _convolved(self, images: jax.Array, train: bool | None) -> jax.Array:

@@ -1,0 +1,32 @@
+"""The picture of ResNet-18 in docs/ is drawn from the module."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from flax import nnx
+
+from resnet_jax import ResNet, ResNet18, ResNet34
+
+SCRIPT = runpy.run_path(str(Path(__file__).parent.parent / "docs" / "draw_resnet18.py"))
+
+
+def drawn(network: type[ResNet]) -> str:
+    return SCRIPT["draw"](nnx.eval_shape(network))
+
+
+def test_the_picture_in_the_documentation_is_the_one_of_the_module():
+    assert SCRIPT["PATH"].read_text() == drawn(ResNet18)
+
+
+@pytest.mark.parametrize("network, layers, blocks", [(ResNet18, 18, 8), (ResNet34, 34, 16)])
+def test_every_weighted_layer_is_numbered_and_every_block_has_an_arc(network, layers, blocks):
+    picture = drawn(network)
+    assert re.findall(r'font-weight="bold">(\d+)<', picture) == [str(number) for number in range(1, layers + 1)]
+    assert picture.count("q32 0 32 32V") == blocks
+
+
+def test_the_three_projections_are_dashed():
+    arcs = re.findall(r'<path d="M[^"]+q32 0 32 32V[^>]+>', drawn(ResNet18))
+    assert ["dasharray" in arc for arc in arcs] == [False, False, True, False, True, False, True, False]
