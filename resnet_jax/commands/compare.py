@@ -17,6 +17,7 @@ from resnet_jax import errors
 from resnet_jax.commands.tables import fitting_tables
 from resnet_jax.commands.usage import OptionalNumber, fitting_help
 from resnet_jax.comparing.columns import csv_of, rows_of
+from resnet_jax.comparing.recommend import recommend
 from resnet_jax.comparing.sets import SETS
 from resnet_jax.config import Config, as_dict, differences
 from resnet_jax.errors import UsageError, writing
@@ -70,6 +71,9 @@ class Arguments(Config):
     def __post_init__(self):
         errors.at_least(1, seeds=self.seeds, image_size=self.image_size, repeats=self.repeats)
         errors.at_least(2, batch_size=self.batch_size)
+        errors.at_least(
+            0, max_latency_ms=self.max_latency_ms, max_parameters=self.max_parameters, min_accuracy=self.min_accuracy
+        )
 
 
 def compare(args: list[str] | None = None) -> None:
@@ -189,4 +193,6 @@ def print_comparison(comparison: dict[str, Any], workdir: Path, console: Console
     for network in networks:
         if remark := network.get("remark"):
             console.print(f"{network['arch']}: {remark}", soft_wrap=True)
+    for sentence in recommend(comparison).sentences:
+        console.print(sentence, soft_wrap=True)
     console.print(f"Page: {workdir / 'compare.html'}; table: {workdir / 'comparison.csv'}", soft_wrap=True)

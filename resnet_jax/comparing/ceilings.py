@@ -23,8 +23,9 @@ def ceiling_of(arch: str, target: str, image_size: int, classes: int) -> dict[st
     Raises:
         UserError: there is no such machine, or its compiler is not installed.
     """
-    command = [sys.executable, "-m", "resnet_jax", "plan", "--json", "--arch", arch, "--target", target]
-    command += ["--image-size", str(image_size), "--classes", str(classes)]
+    options = {"arch": arch, "target": target, "image-size": image_size, "classes": classes}
+    command = [sys.executable, "-m", "resnet_jax", "plan", "--json"]
+    command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise UserError(f"{arch} on {target}: {result.stderr.strip().removeprefix('error: ')}")
