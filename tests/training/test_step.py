@@ -91,7 +91,7 @@ def largest_relative_error(got, expected) -> float:
 
 @pytest.fixture(scope="module", autouse=True)
 def fused_as_for_users():
-    """Compile fusions as for users: conftest.py's quicker way rounds sums by the shapes of a device, 2e-5 apart here."""
+    """Compile fusions as for users: conftest.py's quicker way rounds by the shapes of a device, 2e-5 apart here."""
     options = compilation.compiler_options("cpu")
     if "xla_cpu_use_fusion_emitters" in os.environ.get("XLA_FLAGS", ""):
         options = options | {"xla_cpu_use_fusion_emitters": True}
