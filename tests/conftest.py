@@ -3,7 +3,6 @@
 import os
 import signal
 import tempfile
-from importlib.metadata import version
 
 ON_GPU = os.environ.get("RESNET_JAX_TESTS") == "gpu"  # for `pytest -m gpu`
 if not ON_GPU:
@@ -11,9 +10,6 @@ if not ON_GPU:
 
 # Compiling takes most of a test's time. The slow tests, which the CI script runs with 0 here, are optimized as usual.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and version("jaxlib") < "0.11":  # newer ones don't have the flag
-    # XLA's older way to compile fusions on a CPU takes half the time: 3.7 s instead of 7.8 for a training step.
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
 import jax  # noqa: E402
 

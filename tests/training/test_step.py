@@ -1,7 +1,5 @@
 """The training step gives the same result on any number of devices and in any number of calls."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,6 @@ from flax import nnx
 
 from resnet_jax import BatchNorm, ResNet
 from resnet_jax.data.augment import shift
-from resnet_jax.hardware import compilation
 from resnet_jax.hardware.compilation import CompiledStep
 from resnet_jax.hardware.sharding import make_mesh, place, replicated, sharded
 from resnet_jax.training.metrics import TrainMetrics
@@ -87,17 +84,6 @@ def largest_relative_error(got, expected) -> float:
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
     ]
     return max(errors)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fused_as_for_users():
-    """Compile fusions as for users: conftest.py's quicker way rounds by the shapes of a device, 2e-5 apart here."""
-    options = compilation.compiler_options("cpu")
-    if "xla_cpu_use_fusion_emitters" in os.environ.get("XLA_FLAGS", ""):
-        options = options | {"xla_cpu_use_fusion_emitters": True}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compilation, "compiler_options", lambda platform: options)
-        yield
 
 
 @pytest.fixture(scope="module")
