@@ -8,7 +8,7 @@ ON_GPU = os.environ.get("RESNET_JAX_TESTS") == "gpu"  # for `pytest -m gpu`
 if not ON_GPU:
     os.environ["JAX_PLATFORMS"] = "cpu"  # also for the processes under test
 
-# Compiling takes most of a test's time. The slow tests, which the CI script runs with 0 here, are optimized as usual.
+# Compiling takes most of a test's time. The CI script sets 0 for the parity tests, which compare rounding.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax  # noqa: E402
