@@ -9,16 +9,18 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from resnet_jax.benchmarking.sweep import out_of_memory
 from resnet_jax.comparing.ceilings import ceiling_of
 from resnet_jax.comparing.measuring import measure_network
-from resnet_jax.comparing.settings import Settings
+from resnet_jax.comparing.settings import Settings, usual_stem
 from resnet_jax.comparing.training import epochs_within, summarize_runs, train_once
 from resnet_jax.config import differences
-from resnet_jax.errors import UsageError
+from resnet_jax.errors import UsageError, UserError
 from resnet_jax.json_files import read_json
+from resnet_jax.models.network import PUBLISHED_WIDTH
 from resnet_jax.models.published import published_figures
 from resnet_jax.runs.environment import processor
-from resnet_jax.runs.folder import write_json
+from resnet_jax.runs.folder import has_trained, write_json
 from resnet_jax.training.interrupt import Interrupted
 
 LISTED = 3  # differing settings that are named
@@ -86,6 +88,8 @@ def compare(settings: Settings, asked: Asked, workdir: Path, console: Console) -
         UserError: memory, a disk or a download does not allow a part; the other parts are kept.
         Interrupted: a training run was asked to stop, and has saved its state.
     """
+    if asked.targets:
+        _check_planned(settings)
     networks = {arch: _start(arch) for arch in asked.archs}
     for number, arch in enumerate(asked.archs, 1):
         with Console(stderr=True).status(f"{arch} ({number} of {len(asked.archs)})") as status:
@@ -103,7 +107,7 @@ def compare(settings: Settings, asked: Asked, workdir: Path, console: Console) -
     runs: dict[str, list[dict[str, Any]]] = {arch: [] for arch in asked.archs}
     for seed in range(asked.seeds):
         for arch in asked.archs:
-            config = settings.run(arch, seed, _epochs(settings, asked, networks[arch]))
+            config = settings.run(arch, seed, _epochs(settings, asked, networks[arch], workdir))
             folder = workdir / "runs" / f"{arch}-seed{config.train.seed}"
             console.rule(f"{arch}, seed {config.train.seed}")
             try:
@@ -115,15 +119,30 @@ def compare(settings: Settings, asked: Asked, workdir: Path, console: Console) -
             yield list(networks.values())
 
 
+def _check_planned(settings: Settings) -> None:
+    """Raise a `UsageError` if `plan` would compute another network than the one that is compared."""
+    planned = (PUBLISHED_WIDTH, usual_stem(settings.image_size))
+    if (settings.model.width, settings.model.stem) != planned:
+        raise UsageError(
+            f"--target: got width {settings.model.width}, stem {settings.model.stem} at {settings.image_size} pixels, "
+            f"expected {planned[0]} and {planned[1]}, for which `plan` compiles: leave --target out"
+        )
+
+
 def _start(arch: str) -> dict[str, Any]:
     published = [figures._asdict() for figures in published_figures().get(arch, [])]
     return {"arch": arch, "published": published, "ceilings": {}, "trained": None}
 
 
-def _epochs(settings: Settings, asked: Asked, network: dict[str, Any]) -> int:
+def _epochs(settings: Settings, asked: Asked, network: dict[str, Any], workdir: Path) -> int:
+    """Return the epochs of a network's runs; within a budget, those of its first run once that has begun."""
     assert settings.recipe is not None
+    train = settings.recipe.train
     if settings.budget_seconds is None:
-        return settings.recipe.train.epochs
+        return train.epochs
+    first = workdir / "runs" / f"{network['arch']}-seed{train.seed}"
+    if has_trained(first):  # another machine or version may have another speed now
+        return read_json(first / "config.json", dict[str, dict[str, Any]], REMEDY)["train"]["epochs"]
     speed = network.get("train_images_per_second")
     if speed is None:
         raise UsageError(f"--budget: {network['arch']} can't be trained: {network['remark']}; leave it out of --archs")
@@ -137,7 +156,14 @@ def _measured(settings: Settings, arch: str, workdir: Path, say: Callable[[str],
         stored = read_json(path, dict[str, dict[str, Any]], REMEDY)
         if stored["machine"] == machine:
             return stored["figures"]
-    figures = measure_network(settings, arch, say) | {"measured_on": date.today().isoformat()}
+    try:
+        figures = measure_network(settings, arch, say) | {"measured_on": date.today().isoformat()}
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(
+            f"{arch}: out of memory; choose a smaller --batch-size or --image-size, or leave it out of --archs"
+        ) from error
     path.parent.mkdir(exist_ok=True)
     write_json(path, {"machine": machine, "figures": figures})
     return figures

@@ -18,7 +18,7 @@ SMALLEST_BATCH_ELSEWHERE = 32
 
 
 def measure_network(settings: Settings, arch: str, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure one network; what memory does not suffice for is missing, and `remark` says so.
+    """Measure one network; if memory does not suffice for training, that is missing, and `remark` says so.
 
     Args:
         settings: what all networks have in common.

@@ -9,6 +9,7 @@ from resnet_jax.data.memory import load
 from resnet_jax.errors import UsageError
 from resnet_jax.hardware.sharding import find_devices
 from resnet_jax.models.published import published_figures
+from resnet_jax.models.registry import Stem
 from resnet_jax.training.setup import open_source, resolve
 
 IMAGENET_SIZE, IMAGENET_CLASSES = 224, 1000
@@ -65,9 +66,14 @@ class Images(NamedTuple):
 def measured_settings(image_size: int | None, batch_size: int | None, repeats: int) -> Settings:
     """Return the settings of a comparison without training; by default at 224 pixels."""
     size = image_size or IMAGENET_SIZE
-    small = size <= LARGEST_CIFAR
-    config = resolve(Config(model=ModelConfig(stem="cifar" if small else "imagenet")), find_devices()[0].platform)
-    return Settings(size, CIFAR_CLASSES if small else IMAGENET_CLASSES, batch_size, repeats, config.model)
+    stem = usual_stem(size)
+    config = resolve(Config(model=ModelConfig(stem=stem)), find_devices()[0].platform)
+    return Settings(size, CIFAR_CLASSES if stem == "cifar" else IMAGENET_CLASSES, batch_size, repeats, config.model)
+
+
+def usual_stem(image_size: int) -> Stem:
+    """Return the stem for images of a size, where no recipe names one."""
+    return "cifar" if image_size <= LARGEST_CIFAR else "imagenet"
 
 
 def trained_settings(

@@ -10,15 +10,19 @@ import time
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from resnet_jax.commands.compare import Arguments, compare, parse_archs, parse_budget
-from resnet_jax.comparing.comparison import claim
+from resnet_jax.comparing.comparison import Asked, _epochs, claim
+from resnet_jax.comparing.comparison import compare as compare_networks
 from resnet_jax.comparing.measuring import measure_network
 from resnet_jax.comparing.sets import SETS
 from resnet_jax.comparing.settings import Settings, published_source, trained_settings
 from resnet_jax.config import Config, ModelConfig
 from resnet_jax.errors import UsageError
 from resnet_jax.models.registry import REGISTRY
+from resnet_jax.runs.folder import write_json
+from resnet_jax.runs.opening import open_workdir
 
 SETTINGS = Settings(image_size=32, classes=10, batch_size=16, repeats=1, model=ModelConfig(dtype="float32"))
 
@@ -106,6 +110,22 @@ def test_weights_of_one_network_are_no_start_for_several():
 def test_seeds_follow_the_recipes_seed():
     settings = replace(SETTINGS, recipe=Config())
     assert [settings.run("resnet34", seed, 7).train.seed for seed in range(3)] == [0, 1, 2]
+
+
+def test_a_budget_keeps_the_epochs_of_a_run_that_has_begun(tmp_path):
+    settings = replace(SETTINGS, recipe=Config(), budget_seconds=100.0)
+    network, asked = {"arch": "resnet18", "train_images_per_second": 500.0}, Asked(("resnet18",), train_images=10_000)
+    assert _epochs(settings, asked, network, tmp_path) == 5
+    run = tmp_path / "runs" / "resnet18-seed0"
+    with open_workdir(run, settings.run("resnet18", 0, 5)):
+        write_json(run / "summary.json", {})
+    assert _epochs(settings, asked, network | {"train_images_per_second": 900.0}, tmp_path) == 5
+
+
+def test_ceilings_of_another_network_than_the_compared_one_are_refused(tmp_path):
+    settings = replace(SETTINGS, model=replace(SETTINGS.model, width=16))
+    with pytest.raises(UsageError, match=r"--target.*width 16"):
+        next(compare_networks(settings, Asked(("resnet18",), targets=("h100",)), tmp_path, Console(quiet=True)))
 
 
 @pytest.fixture(scope="module")
