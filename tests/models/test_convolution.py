@@ -99,6 +99,16 @@ def test_the_convolution_for_cpus_has_the_values_and_gradients_of_xlas(
 ):
     """In float64, against XLA's own convolution; groups in several blocks."""
     monkeypatch.setattr(grouped, "BLOCK", 6)
+    compare_with_xla(image_size, kernel_size, stride, padding, groups)
+
+
+@pytest.mark.parametrize("kernel_size, stride, padding, groups", [*DENSE[1:4], *DEPTHWISE])
+@pytest.mark.parametrize("image_size", [1, 2])
+def test_taps_that_lie_on_padding_for_all_outputs_change_nothing(image_size, kernel_size, stride, padding, groups):
+    compare_with_xla(image_size, kernel_size, stride, padding, groups)
+
+
+def compare_with_xla(image_size: int, kernel_size: int, stride: int, padding: int, groups: int) -> None:
     options = {"stride": stride, "padding": padding, "groups": groups}
     with jax.enable_x64(True):
         images = jnp.asarray(draw(2, image_size, image_size + 1, 12), jnp.float64)
