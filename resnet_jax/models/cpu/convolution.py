@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from resnet_jax.models.cpu.grouped import by_blocks, depthwise, output_extent, taps
+from resnet_jax.models.cpu.depthwise import depthwise
+from resnet_jax.models.cpu.grouped import by_blocks
+from resnet_jax.models.cpu.taps import output_extent, taps
 from resnet_jax.models.cpu.winograd import winograd
 
 Images = Float[Array, "batch height width in_channels"]
