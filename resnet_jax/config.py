@@ -134,12 +134,22 @@ class TrainConfig:
     """Share of the probability spread evenly over all classes, in [0, 1)."""
     ema_decay: float | None = None
     """Share of the averaged weights kept at each step; the average is then evaluated. By default no average."""
+    teacher: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    """Trained network to learn from too: a run folder, a weights file or a published name. By default none."""
+    distillation: Literal["logits", "dist"] = "logits"
+    """Loss of the teacher: "logits", divergence from its probabilities; "dist", lack of correlation with them."""
+    distillation_weight: float = 1.0
+    """Factor of the teacher's loss, which is added to that of the labels."""
+    temperature: float = 1.0
+    """Divisor of the logits in the teacher's loss, which is multiplied by its square."""
 
     def __post_init__(self):
         _require("--train.epochs", self.epochs, lambda it: it >= 1, "1 or more")
         _require("--train.batch-size", self.batch_size, lambda it: it >= 2, "2 or more, for BatchNorm")
         _require("--train.label-smoothing", self.label_smoothing, lambda it: 0 <= it < 1, "a share in [0, 1)")
         _require("--train.ema-decay", self.ema_decay, lambda it: 0 < it < 1, "a share in (0, 1)")
+        _require("--train.distillation-weight", self.distillation_weight, lambda it: it > 0, "a factor above 0")
+        _require("--train.temperature", self.temperature, lambda it: it > 0, "a number above 0")
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,8 @@ def test_a_field_that_only_one_configuration_has_is_a_difference():
         (TrainConfig, "batch_size", 1),
         (TrainConfig, "label_smoothing", 1.0),
         (TrainConfig, "ema_decay", 1.0),
+        (TrainConfig, "distillation_weight", 0.0),
+        (TrainConfig, "temperature", 0.0),
         (EvaluateConfig, "every_epochs", 0),
         (EvaluateConfig, "batch_size", 0),
         (CheckpointConfig, "every_epochs", 0),

@@ -130,7 +130,7 @@ class Workload:
     @cached_property
     def _input_arguments(self) -> tuple:
         row = jax.device_put(jax.tree.map(lambda leaf: leaf[0], self.run.feed.take(0, 1)), sharded(self.mesh))
-        return self.run.feed.data, row, self._state.key, self._state.step
+        return self.run.data, row, self._state.key, self._state.step
 
     @cached_property
     def _batch(self) -> Batch:

@@ -63,7 +63,7 @@ def advance(run: Run, state: TrainState, metrics: TrainMetrics, step: int, end: 
         waited = time.perf_counter() - started
         if offset == 0:
             metrics = zero_metrics(run.mesh)
-        state, metrics = (run.small_steps if small else run.steps)(state, metrics, run.feed.data, taken)
+        state, metrics = (run.small_steps if small else run.steps)(state, metrics, run.data, taken)
         step += count
         yield Call(state, metrics, step, count, epoch, started, waited, first=(small, count) not in kinds)
         kinds.add((small, count))

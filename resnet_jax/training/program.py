@@ -16,11 +16,13 @@ from resnet_jax.data.augment import alternating_mirror, augment, flip, make_augm
 from resnet_jax.data.resident import gather
 from resnet_jax.errors import UsageError
 from resnet_jax.models.interface import ImageClassifier
+from resnet_jax.training.loss import make_criterion
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.randomness import split_by_purpose
 from resnet_jax.training.state import TrainState, create_state
 from resnet_jax.training.step import Batch, TrainStep, make_run_steps, make_train_step
+from resnet_jax.training.teacher import Teacher
 
 RunSteps = Callable[[TrainState, TrainMetrics, PyTree, PyTree], tuple[TrainState, TrainMetrics]]
 
@@ -64,6 +66,7 @@ def make_program(
     shapes: Shapes,
     mean: Float[np.ndarray, " 3"],
     std: Float[np.ndarray, " 3"],
+    teacher: Teacher | None = None,
 ) -> Program:
     """Build the computation of a run.
 
@@ -72,6 +75,7 @@ def make_program(
         model: the network, whose weights may be abstract.
         shapes: of the data.
         mean, std: statistics that the images are normalized by, in units of 0 to 1.
+        teacher: whose weights the data of the steps then have beside that of the feed; see `Taught`.
 
     Raises:
         UsageError: the batch is larger than the training set, an augmentation is as large as the images, or they are
@@ -96,6 +100,11 @@ def make_program(
     train_step = make_train_step(
         nnx.graphdef(model),
         optimizer,
+        criterion=make_criterion(
+            distillation=config.train.distillation,
+            distillation_weight=config.train.distillation_weight,
+            temperature=config.train.temperature,
+        ),
         ema_decay=config.train.ema_decay,
         frozen_statistics=config.optimizer.layer_factor == 0,
     )
@@ -103,6 +112,8 @@ def make_program(
         _batch_maker(config, shapes, partial(make_augmentations, small_size=size, mean=mean, std=std))
         for size in (None, augment.small_size)
     )
+    if teacher is not None:
+        make_batch, make_small = teacher.join(make_batch), teacher.join(make_small)
     key = jax.random.key(config.train.seed)
     return Program(
         run_steps=make_run_steps(train_step, make_batch),

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from resnet_jax.config import Config, DataConfig, as_dict
 from resnet_jax.data.augment import normalize
@@ -25,6 +26,7 @@ from resnet_jax.training.program import Program, RunSteps, Shapes, make_program
 from resnet_jax.training.randomness import split_by_purpose
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import make_eval_step
+from resnet_jax.training.teacher import Taught, load_teacher
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Run:
     mesh: Mesh
     feed: Feed
     """The training images."""
+    data: PyTree
+    """Arrays that stay on the devices: those of the feed, and a teacher's weights."""
     program: Program
     steps: RunSteps
     """`program.run_steps`, compiled when first called."""
@@ -93,14 +97,21 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         mean, std = (np.array(it, np.float32) for it in (trained.preprocessing.mean, trained.preprocessing.std))
         remarks += tuple(f"{config.model.pretrained}: {note}" for note in trained.info.get("notes", ()))
     shapes = Shapes(len(train.labels), train.images.shape[1:], len(dataset.class_names))
-    program = make_program(chosen, model, shapes, mean, std)
+    teacher = None
+    if config.train.teacher is not None:
+        teacher = load_teacher(config.train.teacher, dataset.class_names, mean, std, chosen.model.dtype or np.float32)
+        remarks += (f"taught by {config.train.teacher}, {teacher.info['arch']} of width {teacher.info['width']}",)
+    program = make_program(chosen, model, shapes, mean, std, teacher)
     state = jax.device_put(program.create_state(model), replicated(mesh))
     graphdef, keys = nnx.graphdef(model), split_by_purpose(jax.random.key(config.train.seed))
+    feed = ResidentFeed(*train, batch_size=config.train.batch_size, key=keys.order, mesh=mesh)
+    info = _checkpoint_info(config, dataset, mean, std)
     run = Run(
         config=config,
         dataset=dataset,
         mesh=mesh,
-        feed=ResidentFeed(*train, batch_size=config.train.batch_size, key=keys.order, mesh=mesh),
+        feed=feed,
+        data=feed.data if teacher is None else Taught(feed.data, jax.device_put(teacher.weights, replicated(mesh))),
         program=program,
         steps=CompiledStep(program.run_steps),
         small_steps=CompiledStep(program.run_small_steps),
@@ -113,7 +124,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
             tta: make_eval_step(graphdef, partial(normalize, mean=mean, std=std), tta=tta)
             for tta in dict.fromkeys(("none", config.evaluate.tta))
         },
-        info=_checkpoint_info(config, dataset, mean, std),
+        info=info if teacher is None else info | {"teacher": teacher.info},
         remarks=remarks,
     )
     return run, state

@@ -518,7 +518,7 @@ def test_the_first_epochs_train_on_shrunk_images(trainer):
     def side(step: int) -> int:
         make_steps = run.program.run_small_steps if step < 22 else run.program.run_steps
         (call,) = loop.advance(run, jax.tree.map(jax.numpy.copy, state), TrainMetrics.zero(), step, step + 1)
-        jaxpr = jax.make_jaxpr(make_steps)(state, TrainMetrics.zero(), run.feed.data, run.feed.take(0, 1))
+        jaxpr = jax.make_jaxpr(make_steps)(state, TrainMetrics.zero(), run.data, run.feed.take(0, 1))
         assert int(call.metrics.count) == 64
         return 5 if "f32[64,5,5,3]" in str(jaxpr) else 8
 
