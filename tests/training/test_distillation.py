@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -195,7 +196,8 @@ def test_the_weights_of_the_teacher_are_arguments_of_the_program(taught):
 
 
 @pytest.mark.slow  # trains two networks
-def test_a_plan_counts_the_forward_pass_of_the_teacher(taught):
+def test_a_plan_counts_the_forward_pass_of_the_teacher(taught, monkeypatch):
+    monkeypatch.setitem(vars(jaxtyping.config), "jaxtyping_disable", True)  # a state holds shapes here
     _, student = taught
     alone, with_teacher = (
         lower(make_job(replace(student, train=it), None, None, None, resident=True), 128, None, 128).cost_analysis()
