@@ -71,6 +71,10 @@ class AugmentConfig:
     """Horizontal flip: random in each epoch; or random in the first epoch, and alternating from then on."""
     cutout: int | None = None
     """Side in pixels of a square at a random place that is set to the mean color. By default no cutout."""
+    mixup: float | None = None
+    """Mix each image with another, by shares from Beta(a, a), where a is this number. By default no mixup."""
+    cutmix: float | None = None
+    """Paste a rectangle of another image, likewise; beside mixup, on half of the steps. By default no cutmix."""
     small_size: int | None = None
     """Side in pixels to which images are shrunk in the first epochs. By default full size from the start."""
     small_share: float = 0.5
@@ -79,6 +83,8 @@ class AugmentConfig:
     def __post_init__(self):
         _require("--augment.crop-padding", self.crop_padding, lambda it: it >= 1, "1 pixel or more")
         _require("--augment.cutout", self.cutout, lambda it: it >= 1, "1 pixel or more")
+        _require("--augment.mixup", self.mixup, lambda it: it > 0, "a number above 0")
+        _require("--augment.cutmix", self.cutmix, lambda it: it > 0, "a number above 0")
         _require("--augment.small-size", self.small_size, lambda it: it >= 1, "1 pixel or more")
         _require("--augment.small-share", self.small_share, lambda it: 0 < it < 1, "a share in (0, 1)")
 
@@ -130,6 +136,8 @@ class TrainConfig:
     """Images in a step, over all devices together."""
     seed: int = 0
     """Seed of the initial weights, the order of the images and their augmentation."""
+    loss: Literal["cross_entropy", "bce"] = "cross_entropy"
+    """Loss of the labels: "cross_entropy", one class in an image; "bce", each class is present or not."""
     label_smoothing: float = 0.0
     """Share of the probability spread evenly over all classes, in [0, 1)."""
     ema_decay: float | None = None

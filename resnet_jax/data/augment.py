@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Num, UInt8
 
+from resnet_jax.data.mix import mix_at_random
+
 Images = UInt8[Array, "batch height width channels"]
 AnyImages = Num[Array, "batch _ _ channels"]
 SoftLabels = Float[Array, "batch classes"]
@@ -20,6 +22,8 @@ def make_augmentations(
     crop_padding: int | None,
     flip: Literal["none", "random", "alternating"],
     cutout: int | None,
+    mixup: float | None,
+    cutmix: float | None,
     small_size: int | None,
     mean: Float[np.ndarray, " 3"],
     std: Float[np.ndarray, " 3"],
@@ -32,7 +36,8 @@ def make_augmentations(
     Args:
         crop_padding: pixels of `random_crop`; None for no crop.
         flip: "random" for `random_flip`.
-        cutout: pixels of `cutout`; None for none.
+        cutout: pixels of `cut_out`; None for none.
+        mixup, cutmix: of `mix_at_random`.
         small_size: pixels of `shrink`; None for full size.
         mean, std: of `normalize`.
     """
@@ -46,6 +51,8 @@ def make_augmentations(
         found.append(_of_images(partial(cut_out, size=cutout)))
     if small_size is not None:
         found.append(_of_images(lambda key, images: shrink(images, small_size)))
+    if mixup is not None or cutmix is not None:
+        found.append(partial(mix_at_random, mixup=mixup, cutmix=cutmix))
     return tuple(found)
 
 

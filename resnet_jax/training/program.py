@@ -101,6 +101,7 @@ def make_program(
         nnx.graphdef(model),
         optimizer,
         criterion=make_criterion(
+            loss=config.train.loss,
             distillation=config.train.distillation,
             distillation_weight=config.train.distillation_weight,
             temperature=config.train.temperature,
@@ -163,7 +164,13 @@ def _make_optimizer(
 def _batch_maker(config: Config, shapes: Shapes, augmentations_of: Callable) -> Callable[..., Batch]:
     """Make `make_batch(data, row, key, step)`; `key` is the root key of the run."""
     recipe, steps_per_epoch = config.augment, shapes.images // config.train.batch_size
-    augmentations = augmentations_of(crop_padding=recipe.crop_padding, flip=recipe.flip, cutout=recipe.cutout)
+    augmentations = augmentations_of(
+        crop_padding=recipe.crop_padding,
+        flip=recipe.flip,
+        cutout=recipe.cutout,
+        mixup=recipe.mixup,
+        cutmix=recipe.cutmix,
+    )
 
     def make_batch(data: PyTree, row: PyTree, key: Key[Array, ""], step: Int[Array, ""]) -> Batch:
         keys, examples = split_by_purpose(key), gather(data, row, shapes.image)
