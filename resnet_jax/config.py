@@ -71,6 +71,10 @@ class AugmentConfig:
     """Horizontal flip: random in each epoch; or random in the first epoch, and alternating from then on."""
     cutout: int | None = None
     """Side in pixels of a square at a random place that is set to the mean color. By default no cutout."""
+    rand_augment: int | None = None
+    """Magnitude, from 0 to 30, of two random operations on each image (RandAugment). By default none."""
+    erasing: float | None = None
+    """Probability that a random rectangle of an image is set to the mean color. By default none."""
     mixup: float | None = None
     """Mix each image with another, by shares from Beta(a, a), where a is this number. By default no mixup."""
     cutmix: float | None = None
@@ -83,6 +87,8 @@ class AugmentConfig:
     def __post_init__(self):
         _require("--augment.crop-padding", self.crop_padding, lambda it: it >= 1, "1 pixel or more")
         _require("--augment.cutout", self.cutout, lambda it: it >= 1, "1 pixel or more")
+        _require("--augment.rand-augment", self.rand_augment, lambda it: 0 <= it <= 30, "a magnitude from 0 to 30")
+        _require("--augment.erasing", self.erasing, lambda it: 0 < it <= 1, "a probability in (0, 1]")
         _require("--augment.mixup", self.mixup, lambda it: it > 0, "a number above 0")
         _require("--augment.cutmix", self.cutmix, lambda it: it > 0, "a number above 0")
         _require("--augment.small-size", self.small_size, lambda it: it >= 1, "1 pixel or more")

@@ -102,6 +102,8 @@ def test_a_field_that_only_one_configuration_has_is_a_difference():
         (DataConfig, "val_fraction", 1.0),
         (AugmentConfig, "crop_padding", 0),
         (AugmentConfig, "cutout", 0),
+        (AugmentConfig, "rand_augment", 31),
+        (AugmentConfig, "erasing", 0.0),
         (AugmentConfig, "mixup", 0.0),
         (AugmentConfig, "cutmix", 0.0),
         (AugmentConfig, "small_size", 0),

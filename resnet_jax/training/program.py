@@ -167,7 +167,9 @@ def _batch_maker(config: Config, shapes: Shapes, augmentations_of: Callable) -> 
     augmentations = augmentations_of(
         crop_padding=recipe.crop_padding,
         flip=recipe.flip,
+        rand_augment=recipe.rand_augment,
         cutout=recipe.cutout,
+        erasing=recipe.erasing,
         mixup=recipe.mixup,
         cutmix=recipe.cutmix,
     )
