@@ -30,6 +30,8 @@ class ModelConfig:
     """Channels of a ResNet's first stage; 64 is the published network, and the only one of other networks."""
     recompute: bool = False
     """Compute the maps inside a block again in the backward pass, which saves memory on a GPU."""
+    drop_path: float = 0.0
+    """Probability with which an image skips a ResNet's last block in training; less in earlier ones, down to 0."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type of the computation. By default bfloat16 on TPU and GPU, float32 on CPU."""
     pretrained: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
@@ -37,6 +39,7 @@ class ModelConfig:
 
     def __post_init__(self):
         _require("--model.width", self.width, lambda it: it >= 1, "1 channel or more")
+        _require("--model.drop-path", self.drop_path, lambda it: 0 <= it < 1, "a probability in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,10 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """SGD with Nesterov momentum in PyTorch's form (decay is added to the gradient of the mean loss), or Muon."""
+    """SGD with Nesterov momentum in PyTorch's form (decay is added to the gradient of the mean loss), LAMB, or Muon."""
 
+    method: Literal["sgd", "lamb"] = "sgd"
+    """"sgd", or "lamb": Adam, with updates of kernels that are scaled to their length."""
     peak_learning_rate: float = 0.1
     """Highest rate of the schedule."""
     schedule: Literal["triangular", "cosine"] = "triangular"
@@ -112,7 +117,7 @@ class OptimizerConfig:
     weight_decay: float = 5e-4
     """Factor of the L2 penalty on convolution and linear kernels; biases and BatchNorm have none."""
     muon_learning_rate: float | None = None
-    """Peak rate of Muon for the convolutions; SGD trains the rest. By default SGD trains everything."""
+    """Peak rate of Muon for the convolutions; the method trains the rest. By default one method trains all."""
     muon_weight_decay: float = 0.0
     """Share of a convolution's kernel that Muon subtracts at each step, times its learning rate."""
     clip_norm: float | None = None

@@ -97,6 +97,7 @@ def test_a_field_that_only_one_configuration_has_is_a_difference():
     ("section", "field", "value"),
     [
         (ModelConfig, "width", 0),
+        (ModelConfig, "drop_path", 1.0),
         (DataConfig, "image_size", 0),
         (DataConfig, "val_fraction", 0.0),
         (DataConfig, "val_fraction", 1.0),

@@ -29,6 +29,9 @@ TRAIN = TrainConfig(epochs=4, batch_size=8, label_smoothing=0.1, ema_decay=0.99)
 CONFIGS = {
     "sgd": Config(augment=replace(AUGMENT, flip="random"), train=TRAIN, optimizer=OptimizerConfig(layer_factor=0.5)),
     "cosine": Config(augment=AUGMENT, train=TRAIN, optimizer=OptimizerConfig(schedule="cosine", clip_norm=1.0)),
+    "lamb": Config(
+        augment=AUGMENT, train=replace(TRAIN, loss="bce"), optimizer=OptimizerConfig(method="lamb", weight_decay=0.02)
+    ),
     "muon": Config(augment=AUGMENT, train=TRAIN, optimizer=OptimizerConfig(muon_learning_rate=0.02)),
 }
 DATA = ResidentData(

@@ -151,6 +151,7 @@ def _make_optimizer(
     muon = config.muon_learning_rate
     return schedule, make_optimizer(
         schedule,
+        method=config.method,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         muon_factor=None if muon is None else muon / config.peak_learning_rate,
