@@ -18,7 +18,7 @@ from resnet_jax.config import DataConfig, from_dict
 from resnet_jax.errors import UsageError, at_least, printable
 
 if TYPE_CHECKING:
-    from resnet_jax.data.memory import Dataset
+    from resnet_jax.data.dataset import Dataset
 
 LISTED = 20  # classes that are all listed
 LOWEST = 10  # classes that are listed of more

@@ -1,6 +1,6 @@
 """Assembles a run from its configuration: data, network, compiled functions, starting state."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -9,14 +9,19 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Array, Key
 
 from resnet_jax.config import Config, DataConfig, as_dict
 from resnet_jax.data.augment import normalize
-from resnet_jax.data.feed import Feed
-from resnet_jax.data.memory import Dataset, Split
+from resnet_jax.data.choice import choose_feed, encoded
+from resnet_jax.data.dataset import AnySplit, Dataset, Split
+from resnet_jax.data.encoded import EncodedSplit
+from resnet_jax.data.feed import EvalBatch, Feed
 from resnet_jax.data.reading.folder import has_class_folders
-from resnet_jax.data.resident import EvalBatch, ResidentFeed, eval_batches
+from resnet_jax.data.resident import ResidentFeed, eval_batches
 from resnet_jax.data.source import Source, open_folder, open_tfds
+from resnet_jax.data.stream import StreamedBatches, StreamFeed
+from resnet_jax.data.workers import MOST, Workers, cores
 from resnet_jax.errors import UserError
 from resnet_jax.hardware.compilation import CompiledStep
 from resnet_jax.hardware.sharding import place, replicated, sharded
@@ -41,7 +46,7 @@ class Run:
     """`program.run_steps`, compiled when first called."""
     small_steps: RunSteps
     """`program.run_small_steps`, likewise."""
-    evaluations: dict[str, Sequence[EvalBatch]]
+    evaluations: dict[str, Iterable[EvalBatch]]
     """Batches on the devices by split: "test", and "val" if images are held out."""
     eval_steps: dict[str, Callable]
     """By test-time augmentation: "none", and the configured one."""
@@ -72,6 +77,17 @@ def open_source(config: DataConfig, *, hold_out: bool = True) -> Source:
     return open_tfds(config.name, config.dir)
 
 
+def read_images(config: Config, device: jax.Device, *, hold_out: bool = True) -> Dataset:
+    """Read the images of a run into memory, or only list them if they are to be streamed; see `choose_feed`."""
+    data = config.data
+    source = open_source(data, hold_out=hold_out)
+    dataset = encoded(source, data.image_size, resize=data.resize)
+    feed, reason = choose_feed(dataset, data.feed, device, crops=config.augment.crop_scale is not None)
+    if feed == "resident":
+        dataset = load(source, data.image_size, resize=data.resize)
+    return replace(dataset, remarks=(*dataset.remarks, reason))
+
+
 def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainState]:
     """Build the run and its state at step 0, all on the devices of `mesh`.
 
@@ -79,7 +95,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         UsageError: the configuration does not fit the data; see `make_program`.
         UserError: there are no images to train on.
     """
-    if not len(dataset.train.labels):
+    if not dataset.train.num_images:
         raise UserError(f"{dataset.name} has only a test split: add {dataset.name}/train to train on")
     chosen = resolve(config, mesh.devices.flat[0].platform)
     dataset = dataset.hold_out(config.data.val_fraction)
@@ -92,7 +108,8 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         trained = start_from(model, config.model.pretrained, config.model)
         mean, std = (np.array(it, np.float32) for it in (trained.preprocessing.mean, trained.preprocessing.std))
         remarks += tuple(f"{config.model.pretrained}: {note}" for note in trained.info.get("notes", ()))
-    shapes = Shapes(len(train.labels), train.images.shape[1:], len(dataset.class_names))
+    streamed = isinstance(train, EncodedSplit)
+    shapes = Shapes(train.num_images, train.image_shape, len(dataset.class_names), streamed)
     program = make_program(chosen, model, shapes, mean, std)
     state = jax.device_put(program.create_state(model), replicated(mesh))
     graphdef, keys = nnx.graphdef(model), split_by_purpose(jax.random.key(config.train.seed))
@@ -100,12 +117,12 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         config=config,
         dataset=dataset,
         mesh=mesh,
-        feed=ResidentFeed(*train, batch_size=config.train.batch_size, key=keys.order, mesh=mesh),
+        feed=_make_feed(config, train, keys.order, mesh),
         program=program,
         steps=CompiledStep(program.run_steps),
         small_steps=CompiledStep(program.run_small_steps),
         evaluations={
-            name: on_devices(split, config.evaluate.batch_size, mesh)
+            name: evaluation_batches(split, config.evaluate.batch_size, mesh, config.data.workers)
             for name, split in (("val", dataset.val), ("test", dataset.test))
             if split is not None
         },
@@ -119,22 +136,49 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     return run, state
 
 
+def _make_feed(config: Config, train: AnySplit, order: Key[Array, ""], mesh: Mesh) -> Feed:
+    batch_size, least = config.train.batch_size, config.augment.crop_scale
+    if isinstance(train, Split):
+        return ResidentFeed(*train, batch_size=batch_size, key=order, mesh=mesh)
+    return StreamFeed(
+        train,
+        batch_size=batch_size,
+        seed=config.train.seed,
+        crop_scale=None if least is None else (least, 1.0),
+        mesh=mesh,
+        workers=workers_for(config.data.workers, mesh),
+    )
+
+
 def _checkpoint_info(config: Config, dataset: Dataset, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
     """Describe what a network's user needs beside its weights; mean and std are in units of 0 to 1."""
     return {
         "config": as_dict(config),
         "class_names": list(dataset.class_names),
-        "image_shape": list(dataset.train.images.shape[1:]),
-        "train_images": len(dataset.train.labels),
-        "test_images": len(dataset.test.labels),
+        "image_shape": list(dataset.train.image_shape),
+        "resize": config.data.resize,
+        "train_images": dataset.train.num_images,
+        "test_images": dataset.test.num_images,
         "data": dataset.contents,
         "mean": mean.tolist(),
         "std": std.tolist(),
     }
 
 
-def on_devices(split: Split, batch_size: int, mesh: Mesh) -> list[EvalBatch]:
-    """Put a split on the devices in batches, their size rounded up to divide evenly and no larger than the split."""
-    batch_size = min(batch_size, len(split.labels))
+def evaluation_batches(split: AnySplit, batch_size: int, mesh: Mesh, workers: int | None) -> Iterable[EvalBatch]:
+    """Return the batches of a split, on the devices or streamed to them.
+
+    Their size is rounded up to divide evenly, and no larger than the split.
+    """
+    batch_size = min(batch_size, split.num_images)
     batch_size = -(-batch_size // mesh.size) * mesh.size
+    if isinstance(split, EncodedSplit):
+        return StreamedBatches(split, batch_size=batch_size, mesh=mesh, workers=workers_for(workers, mesh))
     return [place(batch, sharded(mesh)) for batch in eval_batches(*split, batch_size)]
+
+
+def workers_for(processes: int | None, mesh: Mesh) -> Workers:
+    """Return who decodes; by default one process for each core but one, and threads if the devices are these cores."""
+    if processes is None:
+        processes = 0 if mesh.devices.flat[0].platform == "cpu" else min(cores() - 1, MOST)
+    return Workers(processes)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import PyTree
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +15,7 @@ from resnet_jax.runs.folder import read_metrics
 from resnet_jax.runs.pictures import draw_confusion, draw_curves, draw_mistakes
 from resnet_jax.runs.stored import arranged_like, read_evaluated
 from resnet_jax.runs.tables import write_confusion, write_mistakes
-from resnet_jax.training.evaluation import evaluate
+from resnet_jax.training.evaluation import Evaluation, evaluate
 from resnet_jax.training.metrics import EvalMetrics
 from resnet_jax.training.setup import Run
 from resnet_jax.training.state import TrainState
@@ -47,8 +47,8 @@ def class_figures(result: EvalMetrics, names: Sequence[str]) -> dict[str, dict[s
 
 
 def summarize(
-    run: Run, state: TrainState, workdir: Path, *, seconds: float, speed: float | None
-) -> tuple[dict[str, Any], EvalMetrics, Float[np.ndarray, "n classes"]]:
+    run: Run, state: TrainState, workdir: Path, *, seconds: float, speed: float | None, waiting: float | None
+) -> tuple[dict[str, Any], Evaluation]:
     """Evaluate the run on the test split.
 
     It evaluates the weights of the best checkpoint if images are held out to choose it, otherwise the final ones.
@@ -59,15 +59,17 @@ def summarize(
         workdir: the run folder.
         seconds: time of the whole run so far, including interrupted parts.
         speed: training throughput, images per second.
+        waiting: share of the training time spent waiting for images.
 
     Returns:
-        The summary, the evaluation and the logits of the test images.
+        The summary, and the evaluation of the test images.
     """
     step, weights = _chosen(run, state, workdir)
-    result, logits = evaluate(run.eval_steps["none"], weights, run.evaluations["test"])
+    evaluation = evaluate(run.eval_steps["none"], weights, run.evaluations["test"])
+    result = evaluation.metrics
     summary: dict[str, Any] = {f"test_{name}": value for name, value in figures_of(result).items()}
     for tta in run.eval_steps.keys() - {"none"}:
-        augmented, _ = evaluate(run.eval_steps[tta], weights, run.evaluations["test"])
+        augmented = evaluate(run.eval_steps[tta], weights, run.evaluations["test"]).metrics
         summary |= {f"test_{name}_tta_{tta}": value for name, value in figures_of(augmented).items()}
     names = run.dataset.class_names
     summary |= {
@@ -80,22 +82,25 @@ def summarize(
         "steps": int(state.step),
         "seconds": seconds,
         "images_per_second": speed,
+        "waiting_share": waiting,
     }
-    return summary, result, logits
+    return summary, evaluation
 
 
-def illustrate(
-    run: Run, result: EvalMetrics, logits: Float[np.ndarray, "n classes"], workdir: Path, say: Callable[[str], None]
-) -> None:
+def illustrate(run: Run, evaluation: Evaluation, workdir: Path, say: Callable[[str], None]) -> None:
     """Draw the pictures and write the tables of the test images; report each that fails, and make the others."""
-    dataset, names, confusion = run.dataset, run.dataset.class_names, np.asarray(result.confusion)
+    _, logits, labels, places = evaluation
+    dataset, names, confusion = run.dataset, run.dataset.class_names, np.asarray(evaluation.metrics.confusion)
     smoothed = run.config.train.label_smoothing > 0
+    files = [dataset.test_names[place] for place in places] if dataset.test_names else []
     for name, make in {
         "curves.png": lambda path: draw_curves(path, read_metrics(workdir), smoothed=smoothed),
         "confusion.png": lambda path: draw_confusion(path, confusion, names),
         "confusion.csv": lambda path: write_confusion(path, confusion, names),
-        "mistakes.png": lambda path: draw_mistakes(path, *dataset.test, logits, names, dataset.test_names),
-        "mistakes.csv": lambda path: write_mistakes(path, dataset.test.labels, logits, names, dataset.test_names),
+        "mistakes.png": lambda path: draw_mistakes(
+            path, lambda index: dataset.test.image(int(places[index])), labels, logits, names, files
+        ),
+        "mistakes.csv": lambda path: write_mistakes(path, labels, logits, names, files),
     }.items():
         try:
             make(workdir / name)

@@ -89,9 +89,10 @@ def test_a_large_photograph_is_decoded_at_the_smallest_size_that_the_crop_needs(
 def test_a_turned_photograph_gives_the_crop_of_the_upright_one(orientation, turn):
     exif = Image.Exif()
     exif[0x0112] = orientation
+    photo = PHOTO.crop((0, 0, 640, 424))  # whole blocks of 8 pixels, which are the same from both ends
     crops = [
         random_resized_crop(encoded, 64, (0.3, 0.5), np.random.default_rng(0)).astype(int)
-        for encoded in (jpeg(PHOTO, exif=exif, subsampling=0), jpeg(PHOTO.rotate(turn, expand=True), subsampling=0))
+        for encoded in (jpeg(photo, exif=exif, subsampling=0), jpeg(photo.rotate(turn, expand=True), subsampling=0))
     ]
     assert np.abs(crops[0] - crops[1]).mean() < 2
 

@@ -628,7 +628,7 @@ def test_the_evaluation_is_the_same_at_any_batch_size(trainer, whole):
     for batch_size in (7, 64, 360):
         sized = replace(config, evaluate=replace(config.evaluate, batch_size=batch_size))
         run, _ = assemble(sized, load(open_source(config.data), config.data.image_size), one_device_mesh(16))
-        results.append(evaluate(run.eval_steps["none"], weights, run.evaluations["test"])[0])
+        results.append(evaluate(run.eval_steps["none"], weights, run.evaluations["test"]).metrics)
     summary = read_summary(workdir)
     for result in results:
         assert result.confusion.sum() == 360

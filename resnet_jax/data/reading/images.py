@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -147,19 +148,25 @@ def _decode_each(
 def _decoder(
     image_size: int | None, resize: int | None, interpolation: Interpolation
 ) -> Callable[[Example], UInt8[np.ndarray, "height width 3"]]:
-    """Make the function that decodes an example, with an error that names it."""
+    """Make the function that decodes an example."""
+    decode = partial(decode_rgb, image_size=image_size, resize=resize, interpolation=interpolation)
+    return lambda example: decoding(example, decode)
 
-    def decode_one(example: Example) -> np.ndarray:
-        try:
-            return decode_rgb(example.encoded, image_size, resize=resize, interpolation=interpolation)
-        except Image.DecompressionBombError as error:
-            raise UserError(f"{example.origin} is too large ({error}): make it smaller.") from error
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(
-                f"{example.origin} is not a readable image ({error}): remove it, or replace it with an intact copy."
-            ) from error
 
-    return decode_one
+def decoding(example: Example, decode: Callable[[bytes | Path], np.ndarray]) -> UInt8[np.ndarray, "height width 3"]:
+    """Return `decode` of an example's encoded image.
+
+    Raises:
+        UserError: it is not readable; the message names it.
+    """
+    try:
+        return decode(example.encoded)
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{example.origin} is too large ({error}): make it smaller.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(
+            f"{example.origin} is not a readable image ({error}): remove it, or replace it with an intact copy."
+        ) from error
 
 
 def _size(shape: tuple[int, ...]) -> str:
