@@ -42,7 +42,7 @@ def record(args: list[str] | None = None) -> None:
     from resnet_jax.benchmarking.record import report, timed_training
     from resnet_jax.hardware.sharding import make_mesh
     from resnet_jax.runs.environment import environment
-    from resnet_jax.training.setup import read_images
+    from resnet_jax.training.images import read_images
 
     console = Console(highlight=False)
     mesh = make_mesh(config.train.batch_size)

@@ -9,7 +9,8 @@ from resnet_jax.errors import UsageError
 from resnet_jax.hardware.sharding import find_devices
 from resnet_jax.models.published import published_figures
 from resnet_jax.models.registry import Stem
-from resnet_jax.training.setup import read_images, resolve
+from resnet_jax.training.images import read_images
+from resnet_jax.training.setup import resolve
 
 IMAGENET_SIZE, IMAGENET_CLASSES = 224, 1000
 LARGEST_CIFAR, CIFAR_CLASSES = 64, 10  # images of up to 64 pixels get the stem for small images

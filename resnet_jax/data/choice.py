@@ -58,21 +58,21 @@ def choose_feed(dataset: Dataset, asked: FeedName | None, device: jax.Device, *,
     shape = dataset.test.image_shape
     decoded = sum(split.num_images for split in splits) * math.prod(shape)
     memory = memory_of(device)
-    size = (
-        f"decoded, the images take {decoded / 1e9:.2f} GB, and the smaller of host and device has {memory / 1e9:.1f} GB"
-    )
+    size = f"{decoded / 1e6:,.0f} MB decoded; host or device, whichever has less memory, has {memory / 1e6:,.0f} MB"
     if crops and asked == "resident":
         raise UsageError(
             "--augment.crop-scale: it crops the images as they are stored, and with --data.feed resident only the "
             "resized ones are kept: leave out one of them"
         )
+    if crops and dataset.test.image_shape != dataset.test.image_shape[:1] * 2 + (3,):
+        raise UsageError("--augment.crop-scale: crops are squares, and the images are not: give --data.image-size")
     if asked is not None:
         return asked, f"feed: {asked}, as the configuration says ({size})"
     if crops:
-        return "stream", f"feed: stream, because random crops need the stored images ({size})"
+        return "stream", f"feed: stream, since the crops are taken from the stored images ({size})"
     if decoded > SHARE * memory:
-        return "stream", f"feed: stream, because {size}; --data.feed resident keeps them there"
-    return "resident", f"feed: resident, because the images fit into memory ({size})"
+        return "stream", f"feed: stream, since the images would fill over {SHARE:.0%} of the memory ({size})"
+    return "resident", f"feed: resident, since the images fit into memory ({size})"
 
 
 def memory_of(device: jax.Device) -> int:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, Int32, PyTree, UInt8
+from jaxtyping import Array, Float, Int, Int32, PyTree
 
 from resnet_jax.classifier.predictor import Predictor
 from resnet_jax.data.feed import EvalBatch
@@ -48,18 +48,16 @@ def evaluate(
 
 
 def evaluate_predictor(
-    predictor: Predictor, images: UInt8[np.ndarray, "n height width 3"], labels: Int32[np.ndarray, " n"]
+    predictor: Predictor, batches: Iterable[EvalBatch], numbers: Int[np.ndarray, " classes"]
 ) -> EvalMetrics:
-    """Evaluate a trained network on every image once.
+    """Evaluate a trained network on every image of `batches` once.
 
     Args:
-        predictor: the network; its batch size is that of the evaluation.
-        images: decoded, resized and cropped.
-        labels: of the images, as numbers of the network's classes.
+        predictor: the network.
+        batches: resized and cropped images on the host, at most the predictor's batch size of them.
+        numbers: the network's number of each class.
     """
     of_batch, metrics = jax.jit(EvalMetrics.of_batch), []
-    for start in range(0, len(labels), predictor.batch_size):
-        part = slice(start, start + predictor.batch_size)
-        logits = predictor(images[part]).logits
-        metrics.append(of_batch(logits, labels[part], np.ones(len(logits), bool)))
+    for images, labels, mask in batches:
+        metrics.append(of_batch(predictor(np.asarray(images)).logits, numbers[labels], mask))
     return EvalMetrics.total(metrics)

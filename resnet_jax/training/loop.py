@@ -21,12 +21,14 @@ from resnet_jax.runs.logbook import Logbook
 from resnet_jax.runs.opening import open_workdir
 from resnet_jax.training.epoch import finish_epoch
 from resnet_jax.training.faults import disk_faults, diverged, memory_faults
+from resnet_jax.training.images import read_images
 from resnet_jax.training.interrupt import Interrupted, StopRequest
 from resnet_jax.training.metrics import NEVER, TrainMetrics
 from resnet_jax.training.progress import Display
-from resnet_jax.training.setup import Run, assemble, read_images
+from resnet_jax.training.report import print_summary
+from resnet_jax.training.setup import Run, assemble
 from resnet_jax.training.state import TrainState
-from resnet_jax.training.summary import illustrate, print_summary, summarize
+from resnet_jax.training.summary import illustrate, summarize
 
 
 class Call(NamedTuple):

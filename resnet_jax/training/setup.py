@@ -9,22 +9,16 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Key
 
-from resnet_jax.config import Config, DataConfig, as_dict
+from resnet_jax.config import Config, as_dict
 from resnet_jax.data.augment import normalize
-from resnet_jax.data.choice import choose_feed, encoded
-from resnet_jax.data.dataset import AnySplit, Dataset, Split
+from resnet_jax.data.dataset import Dataset
 from resnet_jax.data.encoded import EncodedSplit
 from resnet_jax.data.feed import EvalBatch, Feed
-from resnet_jax.data.reading.folder import has_class_folders
-from resnet_jax.data.resident import ResidentFeed, eval_batches
-from resnet_jax.data.source import Source, open_folder, open_tfds
-from resnet_jax.data.stream import StreamedBatches, StreamFeed
-from resnet_jax.data.workers import MOST, Workers, cores
 from resnet_jax.errors import UserError
 from resnet_jax.hardware.compilation import CompiledStep
-from resnet_jax.hardware.sharding import place, replicated, sharded
+from resnet_jax.hardware.sharding import replicated
+from resnet_jax.training.images import evaluation_batches, make_feed
 from resnet_jax.training.model import draw_model, start_from
 from resnet_jax.training.program import Program, RunSteps, Shapes, make_program
 from resnet_jax.training.randomness import split_by_purpose
@@ -67,27 +61,6 @@ def resolve(config: Config, platform: str) -> Config:
     return replace(config, model=replace(config.model, dtype=dtype))
 
 
-def open_source(config: DataConfig, *, hold_out: bool = True) -> Source:
-    """Open the images that `config` describes; see `resnet_jax.data.source`.
-
-    A `dir` that holds images in class folders is read as a folder: it is not one in which TFDS has prepared anything.
-    """
-    if config.dir is not None and (config.source == "folder" or has_class_folders(config.dir.expanduser())):
-        return open_folder(config.dir, hold_out=hold_out)
-    return open_tfds(config.name, config.dir)
-
-
-def read_images(config: Config, device: jax.Device, *, hold_out: bool = True) -> Dataset:
-    """Read the images of a run into memory, or only list them if they are to be streamed; see `choose_feed`."""
-    data = config.data
-    source = open_source(data, hold_out=hold_out)
-    dataset = encoded(source, data.image_size, resize=data.resize)
-    feed, reason = choose_feed(dataset, data.feed, device, crops=config.augment.crop_scale is not None)
-    if feed == "resident":
-        dataset = load(source, data.image_size, resize=data.resize)
-    return replace(dataset, remarks=(*dataset.remarks, reason))
-
-
 def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainState]:
     """Build the run and its state at step 0, all on the devices of `mesh`.
 
@@ -117,7 +90,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         config=config,
         dataset=dataset,
         mesh=mesh,
-        feed=_make_feed(config, train, keys.order, mesh),
+        feed=make_feed(config, train, keys.order, mesh),
         program=program,
         steps=CompiledStep(program.run_steps),
         small_steps=CompiledStep(program.run_small_steps),
@@ -136,20 +109,6 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     return run, state
 
 
-def _make_feed(config: Config, train: AnySplit, order: Key[Array, ""], mesh: Mesh) -> Feed:
-    batch_size, least = config.train.batch_size, config.augment.crop_scale
-    if isinstance(train, Split):
-        return ResidentFeed(*train, batch_size=batch_size, key=order, mesh=mesh)
-    return StreamFeed(
-        train,
-        batch_size=batch_size,
-        seed=config.train.seed,
-        crop_scale=None if least is None else (least, 1.0),
-        mesh=mesh,
-        workers=workers_for(config.data.workers, mesh),
-    )
-
-
 def _checkpoint_info(config: Config, dataset: Dataset, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
     """Describe what a network's user needs beside its weights; mean and std are in units of 0 to 1."""
     return {
@@ -163,22 +122,3 @@ def _checkpoint_info(config: Config, dataset: Dataset, mean: np.ndarray, std: np
         "mean": mean.tolist(),
         "std": std.tolist(),
     }
-
-
-def evaluation_batches(split: AnySplit, batch_size: int, mesh: Mesh, workers: int | None) -> Iterable[EvalBatch]:
-    """Return the batches of a split, on the devices or streamed to them.
-
-    Their size is rounded up to divide evenly, and no larger than the split.
-    """
-    batch_size = min(batch_size, split.num_images)
-    batch_size = -(-batch_size // mesh.size) * mesh.size
-    if isinstance(split, EncodedSplit):
-        return StreamedBatches(split, batch_size=batch_size, mesh=mesh, workers=workers_for(workers, mesh))
-    return [place(batch, sharded(mesh)) for batch in eval_batches(*split, batch_size)]
-
-
-def workers_for(processes: int | None, mesh: Mesh) -> Workers:
-    """Return who decodes; by default one process for each core but one, and threads if the devices are these cores."""
-    if processes is None:
-        processes = 0 if mesh.devices.flat[0].platform == "cpu" else min(cores() - 1, MOST)
-    return Workers(processes)

@@ -1,4 +1,4 @@
-"""The end of a run: final evaluation, pictures, and the summary on the screen."""
+"""The end of a run: final evaluation, summary and pictures."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,8 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import PyTree
-from rich.console import Console
-from rich.table import Table
 
 from resnet_jax.hardware.sharding import replicated
 from resnet_jax.runs.folder import read_metrics
@@ -82,6 +80,7 @@ def summarize(
         "steps": int(state.step),
         "seconds": seconds,
         "images_per_second": speed,
+        "feed": run.feed.state()["kind"],
         "waiting_share": waiting,
     }
     return summary, evaluation
@@ -116,30 +115,3 @@ def _chosen(run: Run, state: TrainState, workdir: Path) -> tuple[int, tuple[PyTr
     like = dict(zip(("params", "batch_stats"), state.evaluated, strict=True))
     weights = jax.device_put(arranged_like(like, best.state), replicated(run.mesh))
     return best.step, (weights["params"], weights["batch_stats"])
-
-
-def print_summary(console: Console, summary: dict[str, Any], workdir: Path) -> None:
-    """Print the main figures, where everything is, and the commands that come next."""
-    table = Table(title=str(workdir), show_header=False, title_justify="left")
-    for name, value in summary.items():
-        if "accuracy" in name and isinstance(value, float):
-            table.add_row(name.replace("_", " "), f"{value:.2%}")
-    table.add_row("test loss", f"{summary['test_loss']:.4f}")
-    table.add_row("calibration error", f"{summary['test_calibration_error']:.2%} (|confidence - accuracy|)")
-    if summary.get("evaluated_step", summary["steps"]) != summary["steps"]:
-        table.add_row("evaluated step", f"{summary['evaluated_step']:,}, the best on val")
-    table.add_row("parameters", f"{summary['parameters']:,}")
-    table.add_row("time", f"{summary['seconds']:.0f} s")
-    if summary["images_per_second"]:
-        table.add_row("training speed", f"{summary['images_per_second']:,.0f} images/s")
-    console.print(table)
-    console.print(
-        f"Pictures: {workdir}/curves.png, confusion.png, mistakes.png; tables: confusion.csv, mistakes.csv; "
-        "all figures: summary.json, metrics.jsonl.\n"
-        f"Next:  tensorboard --logdir {workdir.parent}     (pip install tensorboard)\n"
-        "       the same command with --train.seed 1       to see how much of this is chance\n"
-        "       resnet-jax train --help                    to see all options",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )

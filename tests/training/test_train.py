@@ -42,10 +42,11 @@ from resnet_jax.runs.opening import open_workdir
 from resnet_jax.training import loop
 from resnet_jax.training import summary as summary_module
 from resnet_jax.training.evaluation import evaluate
+from resnet_jax.training.images import open_source
 from resnet_jax.training.interrupt import Interrupted
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.progress import Display
-from resnet_jax.training.setup import assemble, open_source
+from resnet_jax.training.setup import assemble
 from resnet_jax.training.state import TrainState
 
 REPO = Path(__file__).parents[2]
