@@ -54,6 +54,12 @@ class DataConfig:
     """Folder of the prepared sets, or of the images. By default $TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
     image_size: int | None = None
     """Height and width in pixels; images are resized and center-cropped to it. By default as stored."""
+    resize: int | None = None
+    """Pixels of the shorter side before the center crop. By default --data.image-size."""
+    feed: Literal["resident", "stream"] | None = None
+    """"resident": decoded, on the devices; "stream": decoded anew for each step. By default resident if that fits."""
+    workers: int | None = None
+    """Processes that decode a stream; 0 for threads. By default one for each core but one, on a CPU device threads."""
     val_fraction: float | None = None
     """Share of the training images held out to choose the best checkpoint. By default none: the last one is used."""
 
@@ -61,13 +67,18 @@ class DataConfig:
         if self.source == "folder" and self.dir is None:
             raise UsageError("--data.dir: got nothing, expected the path of the image folder")
         _require("--data.image-size", self.image_size, lambda it: it >= 1, "1 pixel or more")
+        if self.resize is not None and (self.image_size is None or self.resize < self.image_size):
+            raise UsageError(f"--data.resize: got {self.resize}, expected --data.image-size, and at least its pixels")
+        _require("--data.workers", self.workers, lambda it: it >= 0, "0 or more")
         _require("--data.val-fraction", self.val_fraction, lambda it: 0 < it < 1, "a share in (0, 1)")
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Augmentation of the training images, on the device."""
+    """Augmentation of the training images, on the device except for --augment.crop-scale."""
 
+    crop_scale: float | None = None
+    """Least share of a stored image's area that a random-resized crop takes; 1 is the most. By default no such crop."""
     crop_padding: int | None = None
     """Pixels of reflect padding before a random crop back to size. By default no crop."""
     flip: Literal["none", "random", "alternating"] = "none"
@@ -88,6 +99,7 @@ class AugmentConfig:
     """Share of the epochs, rounded to whole epochs, that use images of --augment.small-size."""
 
     def __post_init__(self):
+        _require("--augment.crop-scale", self.crop_scale, lambda it: 0 < it <= 1, "a share in (0, 1]")
         _require("--augment.crop-padding", self.crop_padding, lambda it: it >= 1, "1 pixel or more")
         _require("--augment.cutout", self.cutout, lambda it: it >= 1, "1 pixel or more")
         _require("--augment.rand-augment", self.rand_augment, lambda it: 0 <= it <= 30, "a magnitude from 0 to 30")

@@ -3,7 +3,7 @@
 import json as json_lines
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -18,7 +18,7 @@ from resnet_jax.config import DataConfig, from_dict
 from resnet_jax.errors import UsageError, at_least, printable
 
 if TYPE_CHECKING:
-    from resnet_jax.data.memory import Dataset
+    from resnet_jax.data.dataset import Dataset
 
 LISTED = 20  # classes that are all listed
 LOWEST = 10  # classes that are listed of more
@@ -84,14 +84,18 @@ def _figures(
     from resnet_jax.classifier.class_names import match_classes
     from resnet_jax.classifier.predictor import Predictor
     from resnet_jax.training.evaluation import evaluate_predictor
+    from resnet_jax.training.images import batches_on_host
     from resnet_jax.training.summary import class_figures, figures_of
 
     dataset = _read(classifier, data)
     logit_of = match_classes(classifier, dataset.class_names)
-    images, labels = getattr(dataset, data.split)
-    predictor = Predictor(classifier, batch_size=min(batch_size, len(labels)), tta=tta)
-    with waiting(f"compiling the network and evaluating it on {len(labels):,} images", plain=not quiet):
-        result = evaluate_predictor(predictor, images, logit_of[labels])
+    split = getattr(dataset, data.split)
+    batch_size = min(batch_size, split.num_images)
+    predictor = Predictor(classifier, batch_size=batch_size, tta=tta)
+    with waiting(f"compiling the network and evaluating it on {split.num_images:,} images", plain=not quiet):
+        result = evaluate_predictor(
+            predictor, batches_on_host(split, batch_size, predictor.mesh.devices.flat[0]), logit_of
+        )
     names = list(classifier.class_names)
     for index, name in zip(logit_of, dataset.class_names, strict=True):  # other names, if the weights have none
         names[index] = name
@@ -122,9 +126,10 @@ def _read(classifier: Any, data: EvalData) -> "Dataset":
         UsageError: there are none of the split.
         UserError: they can't be read, or the network does not know their classes.
     """
+    import jax
+
     from resnet_jax.classifier.class_names import match_classes
-    from resnet_jax.data.memory import load
-    from resnet_jax.training.setup import open_source
+    from resnet_jax.training.images import open_source, read_source
 
     config, own = _data_config(classifier, data)
     preprocessing = classifier.preprocessing
@@ -133,10 +138,11 @@ def _read(classifier: Any, data: EvalData) -> "Dataset":
     for remark in source.remarks:
         print(printable(remark), file=sys.stderr)
     match_classes(classifier, source.class_names)  # before the images are read
-    dataset = load(source, config.image_size, resize=resize, interpolation=preprocessing.interpolation)
+    config = replace(config, resize=resize)
+    dataset = read_source(source, config, jax.devices()[0], interpolation=preprocessing.interpolation)
     dataset = dataset.hold_out(config.val_fraction)
     split = getattr(dataset, data.split)
-    if split is None or not len(split.labels):
+    if split is None or not split.num_images:
         raise UsageError(
             f"--data.split: got {data.split}, but {dataset.name} has no such images; leave it out for test"
         )

@@ -45,7 +45,7 @@ class Job:
     image_size: int
     classes: int
     resident: bool
-    """Whether the images are on the devices, as with `train.py`; otherwise each step gets a ready batch as input."""
+    """Whether the images are on the devices; otherwise each step gets a ready batch as input, as from a stream."""
 
 
 def make_job(config: Config, images: int | None, image_size: int | None, classes: int | None, *, resident: bool) -> Job:
@@ -67,7 +67,9 @@ def make_job(config: Config, images: int | None, image_size: int | None, classes
     count, size, class_count = (int(value or 0) for value in found.values())
     if images is None and config.data.val_fraction is not None:
         count -= int(count * config.data.val_fraction)
-    return Job(resolve(config, "tpu"), count, size, class_count, resident)  # a GPU gets the same choices
+    streamed = config.data.feed == "stream" or config.augment.crop_scale is not None
+    chosen = resolve(config, "tpu")  # a GPU gets the same choices
+    return Job(chosen, count, size, class_count, resident and not streamed)
 
 
 def batch_unit(job: Job, chips: int) -> int:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from resnet_jax.config import Config, OptimizerConfig
 from resnet_jax.data.augment import alternating_mirror, augment, flip, make_augmentations
+from resnet_jax.data.feed import Examples
 from resnet_jax.data.resident import gather
 from resnet_jax.errors import UsageError
 from resnet_jax.models.interface import ImageClassifier
@@ -36,6 +37,8 @@ class Shapes:
     image: tuple[int, int, int]
     """Height, width and 3."""
     classes: int
+    streamed: bool = False
+    """Whether each step brings its images; otherwise they are all on the devices."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def make_program(
         create_state=partial(create_state, optimizer=optimizer, key=key, ema=config.train.ema_decay is not None),
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
-        steps_per_call=1 if jax.default_backend() == "cpu" else steps_per_call(steps_per_epoch),
+        steps_per_call=1 if shapes.streamed or jax.default_backend() == "cpu" else steps_per_call(steps_per_epoch),
         total_steps=total_steps,
     )
 
@@ -163,7 +166,7 @@ def _make_optimizer(
 
 
 def _batch_maker(config: Config, shapes: Shapes, augmentations_of: Callable) -> Callable[..., Batch]:
-    """Make `make_batch(data, row, key, step)`; `key` is the root key of the run."""
+    """Make `make_batch(data, row, key, step)`; `key` is the root key of the run, `row` has indices or `Examples`."""
     recipe, steps_per_epoch = config.augment, shapes.images // config.train.batch_size
     augmentations = augmentations_of(
         crop_padding=recipe.crop_padding,
@@ -176,7 +179,8 @@ def _batch_maker(config: Config, shapes: Shapes, augmentations_of: Callable) -> 
     )
 
     def make_batch(data: PyTree, row: PyTree, key: Key[Array, ""], step: Int[Array, ""]) -> Batch:
-        keys, examples = split_by_purpose(key), gather(data, row, shapes.image)
+        keys = split_by_purpose(key)
+        examples = row if isinstance(row, Examples) else gather(data, row, shapes.image)
         images = examples.images
         if recipe.flip == "alternating":
             epoch = step // steps_per_epoch

@@ -22,7 +22,7 @@ from resnet_jax.data.reading.folder import has_class_folders, list_images
 from resnet_jax.data.reading.images import decode_rgb, encode_png
 from resnet_jax.data.source import open_folder, open_tfds
 from resnet_jax.errors import UsageError, UserError
-from resnet_jax.training.setup import open_source
+from resnet_jax.training.images import open_source
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,11 @@ import re
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -103,24 +106,56 @@ class PreparedSplit:
         return self.builder.info.splits[self.split].num_examples
 
     def __iter__(self) -> Iterator[Example]:
-        every = self.builder.info.features
-        features = tfds.features.FeaturesDict({key: every[key] for key in (self.image_key, self.label_key)})
-        decoders = {self.image_key: tfds.decode.SkipDecoding()}
-        for index, record in enumerate(self._records()):
-            example = features.deserialize_example_np(record, decoders=decoders)
-            origin = f"{self.builder.info.full_name} {self.split} image {index}"
-            yield Example(origin, example[self.image_key], int(example[self.label_key]))
+        for index, record in enumerate(self._every_record()):
+            yield self._example(index, record)
 
-    def _records(self) -> Iterator[bytes]:
+    def __getitem__(self, index: int) -> Example:
+        """Return one example; indices are from 0 to the number of examples - 1.
+
+        Raises:
+            UserError: the records can't be read, or their format has no index.
+        """
+        with self._naming_damage():
+            record = self._source[index]
+        return self._example(index, record)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if not key.startswith("_")}  # without open files
+
+    def _example(self, index: int, record: bytes) -> Example:
+        example = self._features.deserialize_example_np(record, decoders={self.image_key: tfds.decode.SkipDecoding()})
+        origin = f"{self.builder.info.full_name} {self.split} image {index}"
+        return Example(origin, example[self.image_key], int(example[self.label_key]))
+
+    @cached_property
+    def _features(self) -> tfds.features.FeaturesDict:
+        every = self.builder.info.features
+        return tfds.features.FeaturesDict({key: every[key] for key in (self.image_key, self.label_key)})
+
+    @cached_property
+    def _source(self) -> Any:
+        if self.builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+            raise UserError(
+                f"{self.builder.data_dir} is prepared as {self.builder.info.file_format.value}, which can only be read "
+                "from the beginning, and the images are too large for the memory: prepare it with "
+                "--file_format=array_record."
+            )
+        return self.builder.as_data_source(self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+
+    def _every_record(self) -> Iterator[bytes]:
         if self.builder.info.file_format == tfds.core.FileFormat.TFRECORD:
             for path in self.builder.info.splits[self.split].filepaths:
                 yield from read_tfrecord(Path(path))
             return
-        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        for start in range(0, len(self), _CHUNK):
+            with self._naming_damage():
+                records = self._source.__getitems__(range(start, min(start + _CHUNK, len(self))))
+            yield from records
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
         try:
-            source = self.builder.as_data_source(self.split, deserialize_method=raw)
-            for start in range(0, len(source), _CHUNK):
-                yield from source.__getitems__(range(start, min(start + _CHUNK, len(source))))
+            yield
         except RuntimeError as error:  # array_record's, for a file that is missing, cut short or altered
             raise UserError(
                 f"{self.builder.data_dir} is damaged ({error}): delete it and prepare or copy it again."
