@@ -99,7 +99,7 @@ def lower(job: Job, batch_size: int, mesh: Mesh | None, resident_images: int) ->
     config = replace(job.config, train=replace(job.config.train, batch_size=batch_size))
     make = partial(make_model, config, job.classes)
     shape = (job.image_size, job.image_size, 3)
-    teacher = _teacher(config.train.teacher, job.classes, config.model.dtype) if job.resident else None
+    teacher = _teacher(config.train.teacher, job.classes, config.model.dtype)
     program = make_program(config, nnx.eval_shape(make), Shapes(job.images, shape, job.classes), MEAN, STD, teacher)
     whole, divided, by_row = (None,) * 3 if mesh is None else (replicated(mesh), sharded(mesh), sharded(mesh, axis=1))
     state = _on(whole, jax.eval_shape(lambda: program.create_state(make())))
@@ -117,6 +117,9 @@ def lower(job: Job, batch_size: int, mesh: Mesh | None, resident_images: int) ->
         images: Any = ShapeDtypeStruct((batch_size, *shape), "float32")
         soft_labels: Any = ShapeDtypeStruct((batch_size, job.classes), "float32")
         step, rest = program.train_step, (_on(divided, Batch(images, soft_labels)),)
+        if teacher is not None:
+            step = lambda state, batch, weights: program.train_step(state, teacher.look_at(batch, weights))  # noqa: E731
+            rest += (_on(whole, teacher.weights),)
     return jax.jit(step).lower(state, *rest) if mesh is None else lower_step(step, state, *rest)
 
 

@@ -38,14 +38,13 @@ class Teacher:
     info: dict[str, Any]
     """Source, network and checksum, for the checkpoints."""
 
+    def look_at(self, batch: Batch, weights: PyTree) -> Batch:
+        """Return a batch with the teacher's logits of its images."""
+        return batch._replace(teacher_logits=self.logits(weights, batch.images))
+
     def join(self, make_batch: Callable[..., Batch]) -> Callable[..., Batch]:
         """Return `make_batch` with the teacher's logits in its batches; its data are then `Taught`."""
-
-        def make(data: Taught, *rest: Any) -> Batch:
-            batch = make_batch(data.data, *rest)
-            return batch._replace(teacher_logits=self.logits(data.weights, batch.images))
-
-        return make
+        return lambda data, *rest: self.look_at(make_batch(data.data, *rest), data.weights)
 
 
 def load_teacher(

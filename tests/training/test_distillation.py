@@ -196,9 +196,11 @@ def test_the_weights_of_the_teacher_are_arguments_of_the_program(taught):
 
 
 @pytest.mark.slow  # trains two networks
-def test_a_plan_counts_the_forward_pass_of_the_teacher(taught, monkeypatch):
+@pytest.mark.parametrize("feed", ["resident", "stream"])
+def test_a_plan_counts_the_forward_pass_of_the_teacher(taught, monkeypatch, feed):
     monkeypatch.setitem(vars(jaxtyping.config), "jaxtyping_disable", True)  # a state holds shapes here
     _, student = taught
+    student = replace(student, data=replace(student.data, feed=feed))
     alone, with_teacher = (
         lower(make_job(replace(student, train=it), None, None, None, resident=True), 128, None, 128).cost_analysis()
         for it in (replace(student.train, teacher=None), student.train)
