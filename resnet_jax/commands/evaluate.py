@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from resnet_jax.commands.usage import AnyArchitecture, Model, OptionalFolder
+from resnet_jax.commands.usage import AnyArchitecture, Model, OptionalFolder, OptionalNumber
 from resnet_jax.commands.waiting import waiting
 from resnet_jax.config import DataConfig, from_dict
 from resnet_jax.errors import UsageError, at_least, printable
@@ -37,6 +37,8 @@ class EvalData:
     """Folder of the prepared sets, or of the images."""
     split: Literal["test", "val", "train"] = "test"
     """"val" is the part that the training run held out."""
+    image_size: OptionalNumber = None
+    """Height and width in pixels of what the network sees; images are resized in proportion before the crop."""
 
 
 def evaluate(
@@ -52,7 +54,11 @@ def evaluate(
 
     Classes are matched by name; the images may belong to only some of the network's classes.
 
+    Larger images than in the training are often classified better (Touvron et al. 2019, arXiv:1906.06423).
+
     Example: resnet-jax evaluate runs/cifar10-1 --tta flip
+
+    Example: resnet-jax evaluate runs/imagenet-1 --data.image-size 288
 
     Args:
         model: a run folder, a folder of `save_pretrained`, timm or transformers, a .pth or .safetensors file, or a
@@ -68,9 +74,13 @@ def evaluate(
         UserError: the model or the images can't be read, or their classes differ.
     """
     at_least(1, batch_size=batch_size)
+    if data.image_size is not None and data.image_size < 1:
+        raise UsageError(f"--data.image-size: got {data.image_size}, expected 1 pixel or more")
     from resnet_jax.commands.loading import load
 
     classifier = load(model, arch)
+    if data.image_size is not None:
+        classifier = replace(classifier, preprocessing=classifier.preprocessing.at_size(data.image_size))
     figures = {"model": model} | _figures(classifier, data, tta, batch_size, quiet=json)
     if json:
         print(json_lines.dumps(figures))
@@ -132,6 +142,8 @@ def _read(classifier: Any, data: EvalData) -> "Dataset":
     from resnet_jax.training.images import open_source, read_source
 
     config, own = _data_config(classifier, data)
+    if data.image_size is not None:
+        config = replace(config, image_size=data.image_size, resize=None)
     preprocessing = classifier.preprocessing
     resize = preprocessing.resize if config.image_size == preprocessing.image_size else None
     source = open_source(config, hold_out=own)

@@ -30,6 +30,8 @@ DATA_SETS = {  # training images, height and width in pixels, classes
     "cifar100": (50_000, 32, 100),
     "mnist": (60_000, 28, 10),
     "fashion_mnist": (60_000, 28, 10),
+    "imagenet2012": (1_281_167, 224, 1000),
+    "imagenet_resized/64x64": (1_281_167, 64, 1000),
 }
 NOTHING = (None, None, None)
 MEAN, STD = np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)  # the values do not change what is computed
