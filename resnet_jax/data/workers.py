@@ -1,7 +1,10 @@
 """Who decodes a stream of images: threads of this process, or processes of their own."""
 
+import multiprocessing
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +34,8 @@ class Workers:
         if self.processes:
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()  # Grain reads its flags, which absl.app would have parsed
-            dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.processes))
+            options = grain.MultiprocessingOptions(num_workers=self.processes)
+            dataset = dataset.mp_prefetch(options, worker_init_fn=_begin)
         return DecodedBatches(iter(dataset))
 
 
@@ -74,3 +78,20 @@ class DecodedBatches:
 def cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _begin(_number: int, _count: int) -> None:
+    """Leave the signals that end a run to the training process, which saves first; end when that process has ended.
+
+    A terminal sends Ctrl-C to all processes of a run, and a cluster SIGTERM.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

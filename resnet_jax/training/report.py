@@ -50,6 +50,6 @@ def advise(summary: dict[str, Any]) -> str | None:
         return f"Training waited {waiting:.0%} of its time for images: the devices are the limit, not the decoding."
     return (
         f"Training waited {waiting:.0%} of its time for images: the host, which decodes them, is the limit. Without it "
-        f"training is {1 / (1 - waiting):.1f} times as fast: use more processor cores (--data.workers), images that are "
-        "stored smaller, or a smaller --data.image-size."
+        f"training is {1 / (1 - waiting):.1f} times as fast: use more processor cores (--data.workers), images that "
+        "are stored smaller, or a smaller --data.image-size."
     )

@@ -2,6 +2,10 @@
 
 import logging
 import multiprocessing
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,6 +204,46 @@ def test_a_killed_worker_is_an_error_with_the_remedy(dataset):
         for step in range(1, 9):
             feed.take(step, 1)
     feed.close()
+
+
+KILLED = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+import jax
+from resnet_jax.data.choice import encoded
+from resnet_jax.data.source import open_folder
+from resnet_jax.data.stream import StreamFeed
+from resnet_jax.data.workers import Workers
+from resnet_jax.hardware.sharding import make_mesh
+
+if __name__ == "__main__":
+    train = encoded(open_folder(Path(sys.argv[1])), 6).train
+    mesh = make_mesh(8, jax.devices()[:1])
+    feed = StreamFeed(train, batch_size=8, seed=0, crop_scale=None, mesh=mesh, workers=Workers(2))
+    feed.take(0, 1)
+    workers = [process.pid for process in multiprocessing.active_children()]
+    for pid in workers:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(pid, number)
+    for step in range(1, 12):
+        feed.take(step, 1)
+    print(*workers, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_leave_signals_to_the_training_process_and_end_when_it_is_killed(folder, tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    command = [sys.executable, str(tmp_path / "killed.py"), str(folder)]
+    child = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    workers = [Path("/proc", pid) for pid in child.stdout.split()]
+    assert len(workers) == 2
+    for _ in range(100):
+        if not any(path.exists() for path in workers):
+            return
+        time.sleep(0.1)
+    pytest.fail("the workers still run")
 
 
 def test_images_of_different_sizes_need_a_size(tmp_path):

@@ -52,7 +52,7 @@ from resnet_jax.training.state import TrainState
 REPO = Path(__file__).parents[2]
 STEPS_PER_EPOCH = 1437 // 16
 LAST = 4 * STEPS_PER_EPOCH
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds", "images_per_second", "waiting_share")
 
 
 @dataclass(frozen=True)
