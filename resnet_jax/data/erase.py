@@ -31,11 +31,11 @@ def random_erase(
     aspect = jnp.exp(uniform(1, *map(math.log, ASPECT)))
     heights, widths = jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))
     fits = (heights < height) & (widths < width)
-    first = jnp.argmax(fits, axis=1)
-    chosen = jax.random.bernoulli(keys[2], jnp.float32(probability), (count,)) & fits.any(1)
+    first = jnp.argmax(fits, axis=1, keepdims=True)
+    chosen = jax.random.bernoulli(keys[2], jnp.float32(probability), (count, 1)) & fits.any(1, keepdims=True)
 
     def inside(number: int, sizes: Float[Array, "batch tries"], whole: int) -> Array:
-        size = jnp.where(chosen, sizes[jnp.arange(count), first], 0).astype(jnp.int32)[:, None]
+        size = jnp.where(chosen, jnp.take_along_axis(sizes, first, axis=1), 0).astype(jnp.int32)
         start = jax.random.randint(keys[number], (count, 1), 0, whole - size + 1, jnp.int32)
         positions = jnp.arange(whole)
         return (positions >= start) & (positions < start + size)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -44,10 +45,11 @@ def look_up(images: Images, tables: UInt8[Array, "batch 256 3"]) -> Images:
 
 def histogram(images: Images) -> Counts:
     """Count the values of each channel. On a CPU, a scatter takes 1/70 of the time of products of one-hot vectors."""
-    count = len(images)
-    image, channel = jnp.arange(count)[:, None, None], jnp.arange(3)
-    values = images.reshape(count, -1, 3).astype(jnp.int32)
-    return jnp.zeros((count, 256, 3), jnp.int32).at[image, values, channel].add(1)
+
+    def of_one(image: UInt8[Array, "height width 3"]) -> Int[Array, "256 3"]:
+        return jnp.zeros((256, 3), jnp.int32).at[image.astype(jnp.int32), jnp.arange(3)].add(1)
+
+    return jax.vmap(of_one)(images)  # so that each device counts its own images alone
 
 
 def auto_contrast(counts: Counts) -> Tables:

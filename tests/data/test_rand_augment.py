@@ -1,5 +1,7 @@
 """RandAugment: its operations against NumPy, Pillow and torchvision, and the frequency of each."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from resnet_jax.data.rand_augment import NAMES, SIGNED, apply, rand_augment, strength
+from resnet_jax.hardware.sharding import make_mesh, replicated, sharded
 
 COUNT, HEIGHT, WIDTH = 8, 33, 40
 MAGNITUDES = (3, 9, 17, 30)  # with others, a shear puts pixels exactly between two
@@ -140,3 +143,11 @@ def test_many_draws_have_torchvisions_moments():
     error = np.sqrt((expected.var(0) + got.var(0)) / draws)
     assert (abs(got.mean(0) - expected.mean(0)) < 5 * error + 0.5).all()
     assert got.std(0).mean() == pytest.approx(expected.std(0).mean(), rel=0.05)
+
+
+def test_devices_change_their_own_images_without_exchange():
+    mesh = make_mesh(16)
+    images = jax.ShapeDtypeStruct((16, 8, 8, 3), "uint8", sharding=sharded(mesh))
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=replicated(mesh))
+    program = drawn.lower(key, images, magnitude=9).compile().as_text()
+    assert jax.device_count() == 8 and not re.search("all-reduce|all-gather|all-to-all|collective-permute", program)
