@@ -6,7 +6,7 @@ import optax
 from jaxtyping import Array, Float
 
 SMALLEST_SCALE = 1e-8
-"""Product of two standard deviations below which a correlation counts as 0: one of the inputs is constant."""
+"""Product of the lengths of two centered vectors below which one of them counts as constant."""
 
 
 def divergence(
@@ -27,8 +27,8 @@ def decorrelation(
     """Compute how far a student's probabilities are from being correlated with its teacher's (DIST).
 
     It is 1 minus Pearson's correlation over the classes of each image, plus 1 minus the mean correlation over the
-    images for each class (Huang et al. 2022, arXiv:2205.10536, equations 7 to 10), times the square of `temperature`
-    as in `divergence`. It ranges from 0 to 4 at temperature 1. The second part is the same for every image.
+    images for each class (Huang et al. 2022, arXiv:2205.10536), times the square of `temperature` as in `divergence`.
+    It ranges from 0 to 4 at temperature 1. The second part is the same for every image.
     """
     student, teacher = (jax.nn.softmax(it.astype(jnp.float32) / temperature) for it in (logits, teacher_logits))
     inter, intra = correlation(student, teacher, axis=1), correlation(student, teacher, axis=0)

@@ -67,7 +67,7 @@ def binary_cross_entropy(
     """Compute the mean over the classes of the binary cross-entropy of each image in nats, in float32.
 
     Every class is present or not: both classes of a mixed image are, if each has more than a share of `PRESENT`
-    (Wightman et al. 2021, arXiv:2110.00476, section 2.2).
+    (Wightman et al. 2021, arXiv:2110.00476). Label smoothing adds less than that, and has no effect.
 
     Args:
         logits: unnormalized scores, whose sigmoid is the probability of each class.
