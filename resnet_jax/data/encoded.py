@@ -86,11 +86,13 @@ class EncodedSplit:
         return self.examples[int(self.indices[index])].origin
 
     def read(self, index: int) -> Decoded:
-        """Decode one image for an evaluation; an unreadable one is black, with `unreadable` set."""
-        try:
-            return _decoded(*self._decode(index, self._whole), index, -1)
-        except UserError:
-            return _decoded(np.zeros(self.image_shape, np.uint8), 0, index, index)
+        """Decode one image for an evaluation; black, with `unreadable` set, if it can't be, and black after the end."""
+        if index < self.num_images:
+            try:
+                return _decoded(*self._decode(index, self._whole), index, -1)
+            except UserError:
+                pass
+        return _decoded(np.zeros(self.image_shape, np.uint8), 0, index, index if index < self.num_images else -1)
 
     def read_or_replace(
         self, index: int, rng: np.random.Generator, crop_scale: tuple[float, float] | None = None
