@@ -221,13 +221,14 @@ def main():
     mesh = make_mesh(8, jax.devices()[:1])
     feed = StreamFeed(dataset.train, batch_size=8, seed=0, crop_scale=None, mesh=mesh, workers=Workers(2))
     feed.take(0, 1)
+    feed.take(1, 1)  # both workers have begun
 """
 KILLED = """
     workers = [process.pid for process in multiprocessing.active_children()]
     for pid in workers:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(pid, number)
-    for step in range(1, 12):
+    for step in range(2, 12):
         feed.take(step, 1)
     print(*workers, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
