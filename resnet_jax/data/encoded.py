@@ -1,6 +1,8 @@
 """Splits whose images stay encoded until they are needed; workers import this module, so it does not load JAX."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -55,7 +57,7 @@ class EncodedSplit:
         """Height, width and 3; without `image_size`, those of the first image."""
         if self.image_size is not None:
             return (self.image_size, self.image_size, 3)
-        height, width, _ = decoding(self.examples[int(self.indices[0])], self._whole).shape
+        height, width, _ = decoding(next(iter(self.examples)), self._whole).shape
         return (height, width, 3)
 
     def select(self, indices: Int[np.ndarray, " kept"]) -> "EncodedSplit":
@@ -70,7 +72,8 @@ class EncodedSplit:
             UserError: none of them is readable.
         """
         count = min(self.num_images, SAMPLE)
-        read = [self.read(index * self.num_images // count) for index in range(count)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            read = pool.map(self.read, (index * self.num_images // count for index in range(count)))
         return np.stack([each.image for each in read if each.unreadable < 0])
 
     def image(self, index: int) -> UInt8[np.ndarray, "height width 3"]:

@@ -28,6 +28,11 @@ COUNT, SIZE, BATCH = 26, 6, 8
 THREADS = Workers(0)
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Return a folder of 26 training images and 13 test images, each of one gray level of its own."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,7 @@ class PreparedSplit:
         if self.builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
             raise UserError(
                 f"{self.builder.data_dir} is prepared as {self.builder.info.file_format.value}, which can only be read "
-                "from the beginning, and the images are too large for the memory: prepare it with "
-                "--file_format=array_record."
+                "from its beginning: prepare it with --file_format=array_record to stream it."
             )
         return self.builder.as_data_source(self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
 
@@ -147,9 +147,9 @@ class PreparedSplit:
             for path in self.builder.info.splits[self.split].filepaths:
                 yield from read_tfrecord(Path(path))
             return
-        for start in range(0, len(self), _CHUNK):
+        for start, end in pairwise((0, *range(1, len(self), _CHUNK), len(self))):  # the first alone, for its size
             with self._naming_damage():
-                records = self._source.__getitems__(range(start, min(start + _CHUNK, len(self))))
+                records = self._source.__getitems__(range(start, end))
             yield from records
 
     @contextmanager
