@@ -212,7 +212,7 @@ def test_a_killed_worker_is_an_error_with_the_remedy(dataset):
 
 
 START = """
-import multiprocessing, os, signal, sys, threading
+import multiprocessing, os, signal, sys, threading, time
 from pathlib import Path
 import jax
 from resnet_jax.data.choice import encoded
@@ -239,9 +239,9 @@ KILLED = """
     os.kill(os.getpid(), signal.SIGKILL)
 """
 CLOSED = """
-    for batch in StreamedBatches(dataset.test, batch_size=4, workers=Workers(2)):
-        pass
+    assert sum(batch.mask.sum() for batch in StreamedBatches(dataset.test, batch_size=4, workers=Workers(2))) == 13
     feed.close()
+    time.sleep(1)  # Grain frees the last batch in a thread
     print(len(multiprocessing.active_children()), sum("grain" in thread.name for thread in threading.enumerate()))
 """
 
