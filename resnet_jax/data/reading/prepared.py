@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import resource
 import struct
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from resnet_jax.data.reading.tfds_folders import OWN, prepared_folders
 from resnet_jax.errors import UserError
 
 _CHUNK = 1024  # records read at once
+_OTHER_FILES = 2048  # open files beside the shards of a split
 
 
 def open_builder(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
@@ -140,6 +142,7 @@ class PreparedSplit:
                 f"{self.builder.data_dir} is prepared as {self.builder.info.file_format.value}, which can only be read "
                 "from its beginning: prepare it with --file_format=array_record to stream it."
             )
+        _allow_open_files(len(self.builder.info.splits[self.split].filepaths))
         return self.builder.as_data_source(self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
 
     def _every_record(self) -> Iterator[bytes]:
@@ -160,6 +163,15 @@ class PreparedSplit:
             raise UserError(
                 f"{self.builder.data_dir} is damaged ({error}): delete it and prepare or copy it again."
             ) from error
+
+
+def _allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files, often 1,024: shards stay open, and ImageNet has 1,024 of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def read_tfrecord(path: Path) -> Iterator[bytes]:
