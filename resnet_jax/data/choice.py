@@ -9,6 +9,7 @@ import numpy as np
 
 from resnet_jax.data.dataset import Dataset
 from resnet_jax.data.encoded import EncodedSplit
+from resnet_jax.data.reading.cache import fingerprint
 from resnet_jax.data.reading.images import Examples, Interpolation
 from resnet_jax.data.source import ListedFiles, Source
 from resnet_jax.errors import UsageError
@@ -33,6 +34,7 @@ def encoded(
         train=split(source.train),
         test=split(source.test),
         val=None if source.val is None else split(source.val),
+        key=fingerprint(source.name, source.contents, image_size, resize, interpolation),
         contents=source.contents,
         test_names=source.test.paths if isinstance(source.test, ListedFiles) else (),
         remarks=source.remarks,

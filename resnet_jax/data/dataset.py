@@ -55,7 +55,7 @@ class Dataset:
     val: AnySplit | None = None
     """Images held out to choose the best checkpoint."""
     key: str | None = None
-    """Hash of everything that the images depend on; None if they are not cached."""
+    """Hash of everything that the images depend on; None if nothing is cached."""
     contents: Any = None
     """What identifies the images, as in `Source`."""
     test_names: tuple[str, ...] = ()

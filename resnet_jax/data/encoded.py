@@ -1,6 +1,8 @@
 """Splits whose images stay encoded until they are needed; workers import this module, so it does not load JAX."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -55,7 +57,7 @@ class EncodedSplit:
         """Height, width and 3; without `image_size`, those of the first image."""
         if self.image_size is not None:
             return (self.image_size, self.image_size, 3)
-        height, width, _ = decoding(self.examples[int(self.indices[0])], self._whole).shape
+        height, width, _ = decoding(next(iter(self.examples)), self._whole).shape
         return (height, width, 3)
 
     def select(self, indices: Int[np.ndarray, " kept"]) -> "EncodedSplit":
@@ -70,7 +72,8 @@ class EncodedSplit:
             UserError: none of them is readable.
         """
         count = min(self.num_images, SAMPLE)
-        read = [self.read(index * self.num_images // count) for index in range(count)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            read = pool.map(self.read, (index * self.num_images // count for index in range(count)))
         return np.stack([each.image for each in read if each.unreadable < 0])
 
     def image(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
@@ -86,11 +89,13 @@ class EncodedSplit:
         return self.examples[int(self.indices[index])].origin
 
     def read(self, index: int) -> Decoded:
-        """Decode one image for an evaluation; an unreadable one is black, with `unreadable` set."""
-        try:
-            return _decoded(*self._decode(index, self._whole), index, -1)
-        except UserError:
-            return _decoded(np.zeros(self.image_shape, np.uint8), 0, index, index)
+        """Decode one image for an evaluation; black, with `unreadable` set, if it can't be, and black after the end."""
+        if index < self.num_images:
+            try:
+                return _decoded(*self._decode(index, self._whole), index, -1)
+            except UserError:
+                pass
+        return _decoded(np.zeros(self.image_shape, np.uint8), 0, index, index if index < self.num_images else -1)
 
     def read_or_replace(
         self, index: int, rng: np.random.Generator, crop_scale: tuple[float, float] | None = None

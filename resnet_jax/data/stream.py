@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import grain
@@ -27,6 +28,7 @@ from resnet_jax.hardware.sharding import sharded
 
 UNREADABLE_SHARE = 0.01
 """Share of a split's images that may be unreadable; with more, the run stops."""
+ENDLESS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,12 @@ class ForTraining(grain.transforms.RandomMap):
 
 @dataclass(frozen=True)
 class ForEvaluation(grain.transforms.Map):
-    """From a position to the image there; after the last one, the last one again."""
+    """From the place of an image to the image."""
 
     split: EncodedSplit
 
     def map(self, element: int) -> Decoded:
-        return self.split.read(min(element, self.split.num_images - 1))
+        return self.split.read(element)
 
 
 class StreamFeed:
@@ -156,7 +158,8 @@ class StreamedBatches:
         self._workers = workers
         self._sharding = None if mesh is None else sharded(mesh)
         self._part, self._parts = (0, 1) if mesh is None else _parts()
-        images = grain.MapDataset.range(len(self) * batch_size).map(ForEvaluation(split))
+        # Endless, since Grain keeps the last batch of a dataset that ends in shared memory until a garbage collection.
+        images = grain.MapDataset.range(ENDLESS).map(ForEvaluation(split))
         self._batches = images.batch(batch_size // self._parts)[self._part :: self._parts]
         self._unreadable = Unreadable(split)
 
@@ -166,7 +169,7 @@ class StreamedBatches:
     def __iter__(self) -> Iterator[EvalBatch]:
         local = self._batch_size // self._parts
         with closing(self._workers.iterate(self._batches)) as decoded:
-            for number, batch in enumerate(decoded):
+            for number, batch in enumerate(islice(decoded, len(self))):
                 self._unreadable.add(batch)
                 places = number * self._batch_size + self._part * local + np.arange(local)
                 mask = (places < self._count) & (batch.unreadable < 0)

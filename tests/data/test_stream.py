@@ -28,6 +28,11 @@ COUNT, SIZE, BATCH = 26, 6, 8
 THREADS = Workers(0)
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Return a folder of 26 training images and 13 test images, each of one gray level of its own."""
@@ -206,36 +211,55 @@ def test_a_killed_worker_is_an_error_with_the_remedy(dataset):
     feed.close()
 
 
-KILLED = """
-import multiprocessing, os, signal, sys
+START = """
+import multiprocessing, os, signal, sys, threading, time
 from pathlib import Path
 import jax
 from resnet_jax.data.choice import encoded
 from resnet_jax.data.source import open_folder
-from resnet_jax.data.stream import StreamFeed
+from resnet_jax.data.stream import StreamedBatches, StreamFeed
 from resnet_jax.data.workers import Workers
 from resnet_jax.hardware.sharding import make_mesh
 
-if __name__ == "__main__":
-    train = encoded(open_folder(Path(sys.argv[1])), 6).train
+def main():
+    dataset = encoded(open_folder(Path(sys.argv[1])), 6)
     mesh = make_mesh(8, jax.devices()[:1])
-    feed = StreamFeed(train, batch_size=8, seed=0, crop_scale=None, mesh=mesh, workers=Workers(2))
+    feed = StreamFeed(dataset.train, batch_size=8, seed=0, crop_scale=None, mesh=mesh, workers=Workers(2))
     feed.take(0, 1)
+    feed.take(1, 1)  # both workers have begun
+"""
+KILLED = """
     workers = [process.pid for process in multiprocessing.active_children()]
     for pid in workers:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(pid, number)
-    for step in range(1, 12):
+    for step in range(2, 12):
         feed.take(step, 1)
     print(*workers, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
+CLOSED = """
+    assert sum(batch.mask.sum() for batch in StreamedBatches(dataset.test, batch_size=4, workers=Workers(2))) == 13
+    feed.close()
+    time.sleep(1)  # Grain frees the last batch in a thread
+    print(len(multiprocessing.active_children()), sum("grain" in thread.name for thread in threading.enumerate()))
+"""
+
+
+def run_script(path: Path, folder: Path, body: str) -> subprocess.CompletedProcess:
+    path.write_text(f'{START}{body}\nif __name__ == "__main__":\n    main()\n')
+    command = [sys.executable, str(path), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+
+
+def test_closing_leaves_no_process_thread_or_shared_memory(folder, tmp_path):
+    child = run_script(tmp_path / "closed.py", folder, CLOSED)
+    assert (child.returncode, child.stdout) == (0, "0 0\n")
+    assert child.stderr == ""  # where Python tells of leaked shared memory
 
 
 def test_workers_leave_signals_to_the_training_process_and_end_when_it_is_killed(folder, tmp_path):
-    (tmp_path / "killed.py").write_text(KILLED)
-    command = [sys.executable, str(tmp_path / "killed.py"), str(folder)]
-    child = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    child = run_script(tmp_path / "killed.py", folder, KILLED)
     assert child.returncode == -signal.SIGKILL, child.stderr
     workers = [Path("/proc", pid) for pid in child.stdout.split()]
     assert len(workers) == 2

@@ -25,6 +25,11 @@ from resnet_jax.training.report import advise
 from resnet_jax.training.setup import assemble
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
     """Return 200 training and 40 test images of two classes, bright and dark, 40x30; one is not readable."""

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -17,6 +17,7 @@ from resnet_jax.data.reading.formats import image_suffixes
 from resnet_jax.errors import UserError
 
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"]
+Result = TypeVar("Result")
 THIN = 64  # times the square's area; above it only the square is resized: a line of pixels could take 1 GB
 _CHUNK = 1024  # examples read ahead, which bounds the memory for encoded images
 
@@ -153,7 +154,7 @@ def _decoder(
     return lambda example: decoding(example, decode)
 
 
-def decoding(example: Example, decode: Callable[[bytes | Path], np.ndarray]) -> UInt8[np.ndarray, "height width 3"]:
+def decoding(example: Example, decode: Callable[[bytes | Path], Result]) -> Result:
     """Return `decode` of an example's encoded image.
 
     Raises:

@@ -3,12 +3,14 @@
 import contextlib
 import io
 import re
+import resource
 import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from resnet_jax.data.reading.tfds_folders import OWN, prepared_folders
 from resnet_jax.errors import UserError
 
 _CHUNK = 1024  # records read at once
+_OTHER_FILES = 2048  # open files beside the shards of a split
 
 
 def open_builder(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
@@ -137,9 +140,9 @@ class PreparedSplit:
         if self.builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
             raise UserError(
                 f"{self.builder.data_dir} is prepared as {self.builder.info.file_format.value}, which can only be read "
-                "from the beginning, and the images are too large for the memory: prepare it with "
-                "--file_format=array_record."
+                "from its beginning: prepare it with --file_format=array_record to stream it."
             )
+        _allow_open_files(len(self.builder.info.splits[self.split].filepaths))
         return self.builder.as_data_source(self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
 
     def _every_record(self) -> Iterator[bytes]:
@@ -147,9 +150,9 @@ class PreparedSplit:
             for path in self.builder.info.splits[self.split].filepaths:
                 yield from read_tfrecord(Path(path))
             return
-        for start in range(0, len(self), _CHUNK):
+        for start, end in pairwise((0, *range(1, len(self), _CHUNK), len(self))):  # the first alone, for its size
             with self._naming_damage():
-                records = self._source.__getitems__(range(start, min(start + _CHUNK, len(self))))
+                records = self._source.__getitems__(range(start, end))
             yield from records
 
     @contextmanager
@@ -160,6 +163,15 @@ class PreparedSplit:
             raise UserError(
                 f"{self.builder.data_dir} is damaged ({error}): delete it and prepare or copy it again."
             ) from error
+
+
+def _allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files, often 1,024: shards stay open, and ImageNet has 1,024 of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def read_tfrecord(path: Path) -> Iterator[bytes]:
