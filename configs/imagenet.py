@@ -1,9 +1,7 @@
 """ResNet-18 on ImageNet, 90 epochs of SGD: the standard recipe, and the base of the other ImageNet recipes.
 
+    resnet-jax prepare imagenet2012 --from ARCHIVES --dir DIR     # the two tar files of image-net.org
     python train.py --config configs/imagenet.py --data.dir DIR
-
-DIR holds `imagenet2012` as TensorFlow Datasets prepares it (`tfds build imagenet2012 --file_format=array_record`); a
-folder with train/<class> and val/<class> is read as well.
 
 Expected: near 69.76% (top-5 89.08%), torchvision's published weights ResNet18_Weights.IMAGENET1K_V1, whose recipe
 (github.com/pytorch/vision, references/classification) this is, but for a cosine in the place of steps of 30 epochs,
