@@ -94,11 +94,14 @@ def test_an_evaluation_computes_no_map_in_float64(x64):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_schedule_is_float32_in_64_bits(name):
-    rates = [program(CONFIGS[name]).schedule(jnp.int32(step)) for step in range(16)]
+    def rates():
+        return list(map(program(CONFIGS[name]).schedule, jnp.arange(16, dtype=jnp.int32)))
+
+    narrow = rates()
     with jax.enable_x64(True):
-        wide = [program(CONFIGS[name]).schedule(jnp.int32(step)) for step in range(16)]
+        wide = rates()
     assert set(types(wide)) == {"float32"}
-    np.testing.assert_allclose(wide, rates, rtol=1e-6)
+    np.testing.assert_allclose(wide, narrow, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

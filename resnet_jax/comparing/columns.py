@@ -63,9 +63,11 @@ TRAINED = (
     Column("+-", "test_accuracy_std", _trained("accuracy_std", 100.0), ".2f"),
     Column("calibration error, %", "calibration_error", _trained("calibration_error_mean", 100.0), ".2f"),
     Column("training, s", "training_seconds", _trained("training_seconds_mean"), ",.1f"),
-    Column("%/s of training", "accuracy_per_training_second", _trained("accuracy_per_training_second", 100.0), ".3g"),
-    Column("%/M parameters", "accuracy_per_m_params", _trained("accuracy_per_million_parameters", 100.0), ".3g"),
-    Column("%/GMAC", "accuracy_per_gmac", _trained("accuracy_per_giga_multiply_adds", 100.0), ".3g"),
+    Column(
+        "% per training second", "accuracy_per_training_second", _trained("accuracy_per_training_second", 100.0), ".3g"
+    ),
+    Column("% per M parameters", "accuracy_per_m_params", _trained("accuracy_per_million_parameters", 100.0), ".3g"),
+    Column("% per GMAC", "accuracy_per_gmac", _trained("accuracy_per_giga_multiply_adds", 100.0), ".3g"),
 )
 PUBLISHED = tuple(
     Column(f"published {weights[-2:]} {figure}, %", f"published_{figure}_{weights[-2:].lower()}", value, ".2f")

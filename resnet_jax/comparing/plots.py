@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 
 from resnet_jax.comparing.labels import Box, place_labels
 from resnet_jax.comparing.pareto import Point, pareto_front
@@ -106,7 +106,7 @@ def _start(horizontal: str, vertical: str, legend: float = 0.0) -> tuple[Figure,
     """Return a figure with one pair of axes, and room for a legend of so many inches below them."""
     height = HEIGHT + legend
     figure = Figure(figsize=(WIDTH, height))
-    axes = figure.add_axes((0.13, (0.5 + legend) / height, 0.85, (HEIGHT - 0.8) / height))
+    axes = figure.add_axes((0.13, (0.5 + legend) / height, 0.81, (HEIGHT - 0.8) / height))
     axes.set_xlabel(horizontal)
     axes.set_title(vertical, loc="left")  # a label beside the axis would take width, and be read with the head turned
     axes.grid(alpha=0.25, which="both")
@@ -115,13 +115,20 @@ def _start(horizontal: str, vertical: str, legend: float = 0.0) -> tuple[Figure,
 
 
 def _tick(axes: Axes) -> None:
-    """Write the numbers of logarithmic axes without powers of ten."""
+    """Write the numbers of logarithmic axes without powers of ten, three to seven of them."""
     for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
         if scale == "log":
             low, high = axis.get_view_interval()
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+            axis.set_major_locator(_locator(high / low))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
             axis.set_minor_formatter(NullFormatter())
+
+
+def _locator(ratio: float) -> Locator:
+    """Return where a logarithmic axis has numbers, by the ratio of its ends."""
+    if ratio < 8:
+        return MaxNLocator(6, steps=(1, 2, 5, 10))
+    return LogLocator(subs=(1, 2, 5) if ratio < 100 else (1, 3) if ratio < 3000 else (1,))
 
 
 def _name_points(axes: Axes, points: Sequence[Point], front: Sequence[Point]) -> list[str]:

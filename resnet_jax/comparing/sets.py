@@ -3,10 +3,7 @@
 from resnet_jax.models.registry import REGISTRY
 
 SETS = {
-    "small": (
-        *("resnet18", "squeezenet1_1", "shufflenet_v2_x1_0", "mobilenet_v2", "mobilenet_v3_large"),
-        *("regnet_y_400mf", "mnasnet1_0", "efficientnet_b0"),
-    ),
+    "small": ("resnet18", "squeezenet1_1", "shufflenet_v2_x1_0", "mobilenet_v2", "mobilenet_v3_large", "mnasnet1_0"),
     "classic": (
         *("resnet18", "alexnet", "vgg11_bn", "vgg16_bn", "googlenet", "resnet34", "resnet50"),
         *("densenet121", "squeezenet1_1"),

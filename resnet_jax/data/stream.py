@@ -5,30 +5,20 @@ on. Workers, threads and processes only divide these batches among themselves, w
 number; and a resumed run starts the pipeline at its step, without any state of an iterator.
 """
 
-import logging
-import math
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import grain
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jaxtyping import PyTree
+from jax.sharding import Mesh
 
 from resnet_jax.data.encoded import Decoded, EncodedSplit
-from resnet_jax.data.feed import EvalBatch, Examples, check_kind
+from resnet_jax.data.feed import Examples, check_kind
+from resnet_jax.data.unreadable import Unreadable
 from resnet_jax.data.workers import DecodedBatches, Workers
-from resnet_jax.errors import UserError
-from resnet_jax.hardware.sharding import sharded
-
-UNREADABLE_SHARE = 0.01
-"""Share of a split's images that may be unreadable; with more, the run stops."""
-ENDLESS = 2**31 - 1
+from resnet_jax.hardware.sharding import from_parts, own_part, sharded
 
 
 @dataclass(frozen=True)
@@ -40,16 +30,6 @@ class ForTraining(grain.transforms.RandomMap):
 
     def random_map(self, element: int, rng: np.random.Generator) -> Decoded:
         return self.split.read_or_replace(element, rng, self.crop_scale)
-
-
-@dataclass(frozen=True)
-class ForEvaluation(grain.transforms.Map):
-    """From the place of an image to the image."""
-
-    split: EncodedSplit
-
-    def map(self, element: int) -> Decoded:
-        return self.split.read(element)
 
 
 class StreamFeed:
@@ -78,7 +58,7 @@ class StreamFeed:
     ):
         self.steps_per_epoch = split.num_images // batch_size
         self._sharding = sharded(mesh, axis=1)
-        self._batches = training_batches(split, batch_size, seed, crop_scale, _parts())
+        self._batches = training_batches(split, batch_size, seed, crop_scale, own_part())
         self._workers = workers
         self._unreadable = Unreadable(split)
         self._iterator: DecodedBatches | None = None
@@ -136,69 +116,7 @@ class StreamFeed:
         for batch in batches:
             self._unreadable.add(batch)
         local = (np.stack(arrays) for arrays in zip(*((it.image, it.label, it.place) for it in batches), strict=True))
-        return jax.block_until_ready(Examples(*(_global(array, self._sharding) for array in local)))
-
-
-class StreamedBatches:
-    """Batches of a split for an evaluation, in its order, decoded each time that they are iterated over.
-
-    Unreadable images, and those that fill up the last batch, are masked. If too many are unreadable, the iteration
-    raises a `UserError`.
-
-    Args:
-        split: the images.
-        batch_size: images in a batch, over all devices of all processes.
-        workers: who decodes.
-        mesh: the devices; None for batches on the host.
-    """
-
-    def __init__(self, split: EncodedSplit, *, batch_size: int, workers: Workers, mesh: Mesh | None = None):
-        self._count = split.num_images
-        self._batch_size = batch_size
-        self._workers = workers
-        self._sharding = None if mesh is None else sharded(mesh)
-        self._part, self._parts = (0, 1) if mesh is None else _parts()
-        # Endless, since Grain keeps the last batch of a dataset that ends in shared memory until a garbage collection.
-        images = grain.MapDataset.range(ENDLESS).map(ForEvaluation(split))
-        self._batches = images.batch(batch_size // self._parts)[self._part :: self._parts]
-        self._unreadable = Unreadable(split)
-
-    def __len__(self) -> int:
-        return math.ceil(self._count / self._batch_size)
-
-    def __iter__(self) -> Iterator[EvalBatch]:
-        local = self._batch_size // self._parts
-        with closing(self._workers.iterate(self._batches)) as decoded:
-            for number, batch in enumerate(islice(decoded, len(self))):
-                self._unreadable.add(batch)
-                places = number * self._batch_size + self._part * local + np.arange(local)
-                mask = (places < self._count) & (batch.unreadable < 0)
-                arrays = batch.image, batch.label, mask
-                yield EvalBatch(*(arrays if self._sharding is None else (_global(it, self._sharding) for it in arrays)))
-
-
-class Unreadable:
-    """Counts the unreadable images of a split, and logs each of them once."""
-
-    def __init__(self, split: EncodedSplit):
-        self._split = split
-        self._found: set[int] = set()
-
-    def add(self, batch: Decoded) -> None:
-        """Count those of a batch.
-
-        Raises:
-            UserError: there are too many.
-        """
-        for place in sorted(set(batch.unreadable.ravel().tolist()) - self._found - {-1}):
-            self._found.add(place)
-            count, every = len(self._found), self._split.num_images
-            note = f"{_reason(self._split, place)} It is left out; {count:,} of {every:,} images are unreadable so far"
-            if count > UNREADABLE_SHARE * every:
-                raise UserError(
-                    f"{note}, over {UNREADABLE_SHARE:.0%}: restore the images, or remove the unreadable ones"
-                )
-            logging.getLogger(__name__).warning("%s.", note)
+        return jax.block_until_ready(Examples(*(from_parts(array, self._sharding) for array in local)))
 
 
 def training_batches(
@@ -224,22 +142,3 @@ def training_batches(
     images = images[: split.num_images // batch_size * batch_size].repeat()
     # Each part of a batch holds images that follow each other: an image's place does not depend on the number of parts.
     return images.random_map(ForTraining(split, crop_scale)).batch(batch_size // count)[part::count]
-
-
-def _parts() -> tuple[int, int]:
-    """Return the part of each batch that this process loads, and their number."""
-    return jax.process_index(), jax.process_count()
-
-
-def _global(local: np.ndarray, sharding: NamedSharding) -> PyTree:
-    """Make one array over all processes, each of which has loaded its part."""
-    return jax.make_array_from_process_local_data(sharding, local)
-
-
-def _reason(split: EncodedSplit, index: int) -> str:
-    """Return why an image is unreadable, with its name."""
-    try:
-        split.image(index)
-    except UserError as error:
-        return str(error)
-    return f"{split.origin(index)} could not be read once."

@@ -17,7 +17,8 @@ from resnet_jax.data.reading.folder import has_class_folders
 from resnet_jax.data.reading.images import Interpolation
 from resnet_jax.data.resident import ResidentFeed, eval_batches
 from resnet_jax.data.source import Source, open_folder, open_tfds
-from resnet_jax.data.stream import StreamedBatches, StreamFeed
+from resnet_jax.data.stream import StreamFeed
+from resnet_jax.data.streamed_batches import StreamedBatches
 from resnet_jax.data.workers import MOST, Workers, cores
 from resnet_jax.hardware.sharding import place, sharded
 

@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from resnet_jax.config import Config, as_dict
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.dataset import Dataset
-from resnet_jax.data.encoded import EncodedSplit
+from resnet_jax.data.encoded import SAMPLE, EncodedSplit
 from resnet_jax.data.feed import EvalBatch, Feed
 from resnet_jax.errors import UserError
 from resnet_jax.hardware.compilation import CompiledStep
@@ -79,13 +79,15 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     train = dataset.train
     model = draw_model(chosen, len(dataset.class_names))
     remarks: tuple[str, ...] = ()
+    streamed = isinstance(train, EncodedSplit)
     if config.model.pretrained is None:
         mean, std = dataset.statistics()
+        if streamed and train.num_images > SAMPLE:
+            remarks += (f"images are normalized by mean and standard deviation of {SAMPLE:,} training images",)
     else:
         trained = start_from(model, config.model.pretrained, config.model)
         mean, std = (np.array(it, np.float32) for it in (trained.preprocessing.mean, trained.preprocessing.std))
         remarks += tuple(f"{config.model.pretrained}: {note}" for note in trained.info.get("notes", ()))
-    streamed = isinstance(train, EncodedSplit)
     shapes = Shapes(train.num_images, train.image_shape, len(dataset.class_names), streamed)
     teacher = None
     if config.train.teacher is not None:

@@ -19,7 +19,8 @@ from resnet_jax.data.dataset import Dataset
 from resnet_jax.data.encoded import EncodedSplit
 from resnet_jax.data.feed import Feed
 from resnet_jax.data.source import open_folder
-from resnet_jax.data.stream import StreamedBatches, StreamFeed, training_batches
+from resnet_jax.data.stream import StreamFeed, training_batches
+from resnet_jax.data.streamed_batches import StreamedBatches
 from resnet_jax.data.workers import Workers
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.hardware.sharding import make_mesh
@@ -217,7 +218,8 @@ from pathlib import Path
 import jax
 from resnet_jax.data.choice import encoded
 from resnet_jax.data.source import open_folder
-from resnet_jax.data.stream import StreamedBatches, StreamFeed
+from resnet_jax.data.stream import StreamFeed
+from resnet_jax.data.streamed_batches import StreamedBatches
 from resnet_jax.data.workers import Workers
 from resnet_jax.hardware.sharding import make_mesh
 

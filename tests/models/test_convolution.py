@@ -41,6 +41,18 @@ def plain_convolution(images: jax.Array, kernel: jax.Array, stride: int, padding
     )
 
 
+def values_and_gradients(convolution, images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, ...]:
+    """Return the outputs, and the gradients of their product with drawn numbers, from one program."""
+    seed = draw(*jax.eval_shape(convolution, images, kernel).shape, seed=2).astype(images.dtype)
+
+    @jax.jit
+    def compute(images, kernel):
+        outputs, pull_back = jax.vjp(convolution, images, kernel)
+        return outputs, *pull_back(seed)
+
+    return compute(images, kernel)
+
+
 @pytest.mark.parametrize(
     "image_size", [3, 4, 8, 9]
 )  # at 3 and 4 the output is small enough for the CPU's matrix product
@@ -51,7 +63,7 @@ def test_a_convolution_is_padded_equally_on_every_side(image_size, kernel_size, 
     conv = Conv(4, 6, kernel_size, stride=stride, groups=groups, rngs=nnx.Rngs(0))
     images = draw(2, image_size, image_size, 4)
     expected = convolved(images, np.asarray(conv.kernel[...]), stride, kernel_size // 2, groups)
-    np.testing.assert_allclose(conv(jnp.asarray(images)), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(nnx.jit(conv)(jnp.asarray(images)), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel_size, stride, padding", [(11, 4, 2), (3, 2, 0), (4, 4, 0), (2, 2, 0), (3, 1, 0)])
@@ -60,7 +72,7 @@ def test_padding_and_bias_can_be_given(kernel_size, stride, padding):
     conv = Conv(4, 6, kernel_size, stride=stride, padding=padding, bias=True, bias_init=bias, rngs=nnx.Rngs(0))
     images = draw(2, 13, 13, 4)
     expected = convolved(images, np.asarray(conv.kernel[...]), stride, padding, 1) + 0.5
-    np.testing.assert_allclose(conv(jnp.asarray(images)), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(nnx.jit(conv)(jnp.asarray(images)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_kernel_is_drawn_with_variance_two_over_fan_out():
@@ -87,14 +99,25 @@ def test_the_convolution_for_cpus_has_the_values_and_gradients_of_xlas(
 ):
     """In float64, against XLA's own convolution; groups in several blocks."""
     monkeypatch.setattr(grouped, "BLOCK", 6)
+    compare_with_xla(image_size, kernel_size, stride, padding, groups)
+
+
+@pytest.mark.parametrize("kernel_size, stride, padding, groups", [*DENSE[1:4], *DEPTHWISE])
+@pytest.mark.parametrize("image_size", [1, 2])
+def test_taps_that_lie_on_padding_for_all_outputs_change_nothing(image_size, kernel_size, stride, padding, groups):
+    compare_with_xla(image_size, kernel_size, stride, padding, groups)
+
+
+def compare_with_xla(image_size: int, kernel_size: int, stride: int, padding: int, groups: int) -> None:
     options = {"stride": stride, "padding": padding, "groups": groups}
     with jax.enable_x64(True):
         images = jnp.asarray(draw(2, image_size, image_size + 1, 12), jnp.float64)
         kernel = jnp.asarray(draw(kernel_size, kernel_size, 12 // groups, 12, seed=1), jnp.float64)
-        ours = jax.vjp(partial(convolve_on_cpu, **options), images, kernel)
-        theirs = jax.vjp(partial(plain_convolution, **options), images, kernel)
-        seed = jnp.asarray(draw(*theirs[0].shape, seed=2), jnp.float64)
-        for our, their in zip((ours[0], *ours[1](seed)), (theirs[0], *theirs[1](seed)), strict=True):
+        ours, theirs = (
+            values_and_gradients(partial(convolution, **options), images, kernel)
+            for convolution in (convolve_on_cpu, plain_convolution)
+        )
+        for our, their in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(our, their, rtol=1e-12, atol=1e-12)
 
 

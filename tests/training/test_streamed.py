@@ -15,7 +15,7 @@ from rich.console import Console
 from resnet_jax.commands.evaluate import evaluate
 from resnet_jax.config import Config
 from resnet_jax.data.encoded import EncodedSplit
-from resnet_jax.data.stream import StreamedBatches
+from resnet_jax.data.streamed_batches import StreamedBatches
 from resnet_jax.errors import UsageError
 from resnet_jax.hardware.sharding import make_mesh
 from resnet_jax.recipe import load_config

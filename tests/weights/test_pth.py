@@ -615,7 +615,7 @@ def test_300_damaged_files_are_read_or_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_10_000_damaged_files_are_read_or_refused(tmp_path):
-    counts = outcomes(10_000, 1, tmp_path / "file.pth")
+def test_4_000_damaged_files_are_read_or_refused(tmp_path):
+    counts = outcomes(4_000, 1, tmp_path / "file.pth")
     print(counts)
-    assert sum(counts.values()) == 10_000
+    assert sum(counts.values()) == 4_000

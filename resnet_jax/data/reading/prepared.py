@@ -118,7 +118,7 @@ class PreparedSplit:
         Raises:
             UserError: the records can't be read, or their format has no index.
         """
-        with self._naming_damage():
+        with self._naming_damage(f"{self.split} image {index} of "):
             record = self._source[index]
         return self._example(index, record)
 
@@ -156,12 +156,12 @@ class PreparedSplit:
             yield from records
 
     @contextmanager
-    def _naming_damage(self) -> Iterator[None]:
+    def _naming_damage(self, what: str = "") -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:  # array_record's, for a file that is missing, cut short or altered
             raise UserError(
-                f"{self.builder.data_dir} is damaged ({error}): delete it and prepare or copy it again."
+                f"{what}{self.builder.data_dir} is damaged ({error}): delete it and prepare or copy it again."
             ) from error
 
 

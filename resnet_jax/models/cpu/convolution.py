@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from resnet_jax.models.cpu.grouped import by_blocks, depthwise
+from resnet_jax.models.cpu.depthwise import depthwise
+from resnet_jax.models.cpu.grouped import by_blocks
+from resnet_jax.models.cpu.taps import output_extent, taps
 from resnet_jax.models.cpu.winograd import winograd
 
 Images = Float[Array, "batch height width in_channels"]
@@ -32,7 +34,7 @@ def convolve_on_cpu(images: Images, kernel: Kernel, stride: int, padding: int, g
     if groups > 1:
         dense = partial(convolve_on_cpu, stride=stride, padding=padding, groups=1)
         return by_blocks(dense, images, kernel, groups)
-    if size > 1 and math.prod(_out(extent, size, stride, padding) for extent in images.shape[1:3]) <= 4:
+    if size > 1 and math.prod(output_extent(extent, size, stride, padding) for extent in images.shape[1:3]) <= 4:
         return _matrix_product(images, kernel, stride, padding)
     if stride > 1:
         return _strided(images, kernel, stride, padding)
@@ -48,21 +50,10 @@ def _pays(images: Images, kernel: Kernel) -> bool:
     return many and min(kernel.shape[2:]) >= 64 and images.dtype.itemsize >= 4
 
 
-def _out(extent: int, size: int, stride: int, padding: int) -> int:
-    return (extent + 2 * padding - size) // stride + 1
-
-
 def _matrix_product(images: Images, kernel: Kernel, stride: int, padding: int) -> Outputs:
     """Convolve by a matrix product, for outputs of up to 2x2 pixels: XLA's convolution takes 15 to 50 times as long."""
-    size = kernel.shape[0]
-    out_height, out_width = (_out(extent, size, stride, padding) for extent in images.shape[1:3])
-    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    patches = [
-        padded[:, row : row + stride * out_height : stride, column : column + stride * out_width : stride]
-        for row in range(size)
-        for column in range(size)
-    ]
-    return jnp.concatenate(patches, -1) @ kernel.reshape(-1, kernel.shape[-1])
+    patches, weights = taps(images, kernel, stride, padding)
+    return jnp.concatenate(patches, -1) @ weights.reshape(-1, kernel.shape[-1])
 
 
 def convolution(images: Images, kernel: Kernel, stride: int, padding: int, groups: int = 1) -> Outputs:
@@ -118,4 +109,4 @@ def _phases(extent: int, size: int, stride: int, padding: int) -> Iterator[tuple
         taps, pixels = len(range(tap, size, stride)), len(range(pixel, extent, stride))
         if taps:
             before = (pixel + padding - tap) // stride
-            yield pixel, tap, (before, _out(extent, size, stride, padding) + taps - 1 - pixels - before)
+            yield pixel, tap, (before, output_extent(extent, size, stride, padding) + taps - 1 - pixels - before)

@@ -1,7 +1,6 @@
-"""Grouped and depthwise convolutions in forms that are fast on XLA's CPU backend; docs/cpu.md has the measurements."""
+"""The grouped convolution in a form that is fast on XLA's CPU backend; docs/cpu.md has the measurements."""
 
 from collections.abc import Callable
-from functools import reduce
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -12,19 +11,6 @@ Outputs = Float[Array, "batch out_height out_width out_channels"]
 
 BLOCK = 128
 """Channels of a block of groups, at most, unless a group has more."""
-
-
-def depthwise(images: Images, kernel: Kernel, stride: int, padding: int) -> Outputs:
-    """Convolve each channel with its own kernel, as a sum over the taps of shifted images times a row of weights."""
-    size = kernel.shape[0]
-    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    height, width = ((extent - size) // stride + 1 for extent in padded.shape[1:3])
-    products = (
-        padded[:, row : row + stride * height : stride, column : column + stride * width : stride] * kernel[row, column]
-        for row in range(size)
-        for column in range(size)
-    )
-    return reduce(jnp.add, products)
 
 
 def by_blocks(convolve: Callable[[Images, Kernel], Outputs], images: Images, kernel: Kernel, groups: int) -> Outputs:

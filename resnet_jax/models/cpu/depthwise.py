@@ -1,0 +1,77 @@
+"""The depthwise convolution in forms that are fast on XLA's CPU backend; docs/cpu.md has the measurements."""
+
+from collections.abc import Iterator
+from functools import partial, reduce
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from resnet_jax.models.cpu.taps import on_pixels, output_extent, taps
+
+Images = Float[Array, "batch height width channels"]
+Kernel = Float[Array, "size size 1 channels"]
+Outputs = Float[Array, "batch out_height out_width channels"]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def depthwise(images: Images, kernel: Kernel, stride: int, padding: int) -> Outputs:
+    """Convolve each channel with its own kernel, as a sum over the taps of shifted images times a row of weights.
+
+    Its derivatives are those of `_scattered`, which is the same function.
+    """
+    patches, weights = taps(images, kernel, stride, padding)
+    return reduce(jnp.add, (patch * row for patch, row in zip(patches, weights[:, 0], strict=True)))
+
+
+@depthwise.defjvp
+def _depthwise_jvp(stride, padding, primals, tangents):
+    (images, kernel), (images_dot, kernel_dot) = primals, tangents
+    by_images = _scattered(images_dot, kernel, stride, padding)
+    by_kernel = _scattered(images, kernel_dot, stride, padding, in_turn=True)
+    return depthwise(images, kernel, stride, padding), by_images + by_kernel
+
+
+def _scattered(images: Images, kernel: Kernel, stride: int, padding: int, *, in_turn: bool = False) -> Outputs:
+    """Convolve by adding the images times each tap to the outputs that they are part of.
+
+    Its transpose by the images is a sum of slices, like `depthwise`. That of `depthwise` would be a sum of padded
+    images, with zeros between the pixels if there is a stride, and takes 4 to 8 times as long.
+
+    Its transpose by the kernel has a product of images and gradients for each tap. With `in_turn`, each waits for the
+    one before: otherwise XLA keeps them all, and 7x7 taps take 20 times the memory and 4 times as long.
+    """
+    size, extents = kernel.shape[0], images.shape[1:3]
+    rows, columns = (list(_shifts(extent, size, stride, padding)) for extent in extents)
+    above, left = (max(0, *(-shift for *_, shift in side)) for side in (rows, columns))
+    below, right = (max(0, *(shift for *_, shift in side)) for side in (rows, columns))
+    weights = [kernel[row, column, 0] for (_, row, _), (_, column, _) in product(rows, columns)]
+    phases = _phases(images, stride)
+    total = jnp.zeros(())
+    for (row_phase, _, down), (column_phase, _, across) in product(rows, columns):
+        if in_turn:
+            total, weights = lax.optimization_barrier((total, weights))
+        term = phases[row_phase][column_phase] * weights.pop(0)
+        total = total + jnp.pad(term, ((0, 0), (above + down, below - down), (left + across, right - across), (0, 0)))
+    height, width = (output_extent(extent, size, stride, padding) for extent in extents)
+    return total[:, above : above + height, left : left + width]
+
+
+def _phases(images: Images, stride: int) -> list[list[jax.Array]]:
+    """Return every `stride`-th pixel from each of the first rows and columns on, filled up with zeros."""
+    count, height, width, channels = images.shape
+    rows, columns = -(-height // stride), -(-width // stride)
+    whole = jnp.pad(images, ((0, 0), (0, rows * stride - height), (0, columns * stride - width), (0, 0)))
+    apart = whole.reshape(count, rows, stride, columns, stride, channels)
+    return [
+        [each[:, :, 0, :, 0] for each in lax.split(row, (1,) * stride, 4)] for row in lax.split(apart, (1,) * stride, 2)
+    ]
+
+
+def _shifts(extent: int, size: int, stride: int, padding: int) -> Iterator[tuple[int, int, int]]:
+    """Yield phase, tap and shift along one side: pixel `j` of the phase times the tap is part of output `j + shift`."""
+    for tap in on_pixels(extent, size, stride, padding):
+        phase = (tap - padding) % stride
+        yield phase, tap, (phase + padding - tap) // stride
