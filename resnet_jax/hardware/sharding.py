@@ -63,6 +63,16 @@ def place(tree: PyTree[np.ndarray], sharding: NamedSharding) -> PyTree[jax.Array
     return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), tree)
 
 
+def own_part() -> tuple[int, int]:
+    """Return which part of each batch this process loads, from 0, and the number of parts."""
+    return jax.process_index(), jax.process_count()
+
+
+def from_parts(local: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """Make one array over all processes, each of which gives its part."""
+    return jax.make_array_from_process_local_data(sharding, local)
+
+
 def settle(result: Result) -> Result:
     """Wait for a program's result if JAX sees the CPU as several devices, and return it.
 
