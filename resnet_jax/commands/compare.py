@@ -18,6 +18,7 @@ from resnet_jax.commands.tables import fitting_tables
 from resnet_jax.commands.usage import OptionalNumber, fitting_help
 from resnet_jax.comparing.columns import csv_of, rows_of
 from resnet_jax.comparing.recommend import recommend
+from resnet_jax.comparing.remarks import remarks_of
 from resnet_jax.comparing.sets import SETS
 from resnet_jax.config import Config, as_dict, differences
 from resnet_jax.errors import UsageError, writing
@@ -190,9 +191,6 @@ def print_comparison(comparison: dict[str, Any], workdir: Path, console: Console
         f"JAX {machine['jax_version']}, at {comparison['settings']['image_size']} pixels",
         soft_wrap=True,
     )
-    for network in networks:
-        if remark := network.get("remark"):
-            console.print(f"{network['arch']}: {remark}", soft_wrap=True)
-    for sentence in recommend(comparison).sentences:
+    for sentence in (*remarks_of(comparison), *recommend(comparison).sentences):
         console.print(sentence, soft_wrap=True)
     console.print(f"Page: {workdir / 'compare.html'}; table: {workdir / 'comparison.csv'}", soft_wrap=True)

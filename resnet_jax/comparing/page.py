@@ -14,6 +14,7 @@ from resnet_jax.comparing.conditions import conditions_of
 from resnet_jax.comparing.pareto import Point
 from resnet_jax.comparing.plots import draw_curves, draw_speeds, draw_tradeoff
 from resnet_jax.comparing.recommend import RULES, recommend
+from resnet_jax.comparing.remarks import remarks_of
 from resnet_jax.comparing.speed import speed_sentences, speeds_of
 from resnet_jax.errors import writing
 
@@ -70,7 +71,7 @@ def content_of(comparison: Mapping[str, Any]) -> dict[str, Any]:
         "rules": RULES,
         "groups": groups,
         "rows": [{"name": network["arch"], "cells": list(_cells(network, groups))} for network in networks],
-        "remarks": [f"{network['arch']}: {network['remark']}" for network in networks if network.get("remark")],
+        "remarks": remarks_of(comparison),
         "sources": [
             (network["arch"], network["published"][0]["source"]) for network in networks if network["published"]
         ],

@@ -90,6 +90,14 @@ def test_remarks_are_shown(tmp_path):
     assert "resnet18: memory does not suffice" in page_of(made_up, tmp_path)
 
 
+@pytest.mark.parametrize("accuracy, is_remarked", [(0.1, True), (0.13, False)])
+def test_a_network_that_guesses_among_ten_classes_is_remarked(tmp_path, accuracy, is_remarked):
+    made_up = comparison(("resnet18",), seeds=1)
+    made_up["settings"]["classes"] = 10
+    made_up["networks"][0]["trained"]["accuracy_mean"] = accuracy
+    assert ("about as good as guessing" in page_of(made_up, tmp_path)) == is_remarked
+
+
 def test_a_folder_that_does_not_exist_is_an_error_of_the_user(tmp_path):
     with pytest.raises(UserError, match="--workdir"):
         write_page(comparison(("resnet18",)), tmp_path / "missing" / "compare.html")
