@@ -47,7 +47,7 @@ def open_tfds(name: str, data_dir: Path | None = None) -> Source:
 
     cifar10, cifar100, mnist, fashion_mnist and digits are downloaded and prepared on first use; any other set is read
     from the folder in which TFDS prepared it. The test split is "test", or "validation" if "test" is missing or
-    unlabeled.
+    unlabeled; if both are labeled, "validation" is the validation split.
 
     Args:
         name: TFDS's name, "name/config" if the set has configurations.
@@ -65,13 +65,12 @@ def open_tfds(name: str, data_dir: Path | None = None) -> Source:
         )
     builder = open_builder(name, folder)
     image_key, label_key = _image_and_label(builder.info)
-    splits = [
-        PreparedSplit(builder, split, image_key, label_key)
-        for split in ("train", _test_split(builder, image_key, label_key))
-    ]
+    evaluated = _labeled_splits(builder, image_key, label_key)
+    train, test, *val = (PreparedSplit(builder, split, image_key, label_key) for split in ("train", *evaluated))
     files = tuple(path for path in Path(builder.data_dir).iterdir() if path.is_file())
     names = tuple(builder.info.features[label_key].names)
-    return Source(name, names, splits[0], splits[1], files, contents=builder.info.full_name)
+    contents = " with ".join((builder.info.full_name, *evaluated[1:]))
+    return Source(name, names, train, test, files, val=val[0] if val else None, contents=contents)
 
 
 def open_folder(path: Path, *, hold_out: bool = True) -> Source:
@@ -153,17 +152,18 @@ def _image_and_label(info: "tfds.core.DatasetInfo") -> tuple[str, str]:
     )
 
 
-def _test_split(builder: "tfds.core.DatasetBuilder", image_key: str, label_key: str) -> str:
-    """Return "test", or "validation" if there is no test split or its labels are withheld (-1, as in ImageNet)."""
+def _labeled_splits(builder: "tfds.core.DatasetBuilder", image_key: str, label_key: str) -> list[str]:
+    """Return those of "test" and "validation" that there are, without one whose labels are withheld (-1)."""
     from resnet_jax.data.reading.prepared import PreparedSplit
 
     splits = builder.info.splits
-    for split in ("test", "validation"):
-        if "train" in splits and split in splits:
-            first = next(iter(PreparedSplit(builder, split, image_key, label_key)))
-            if first.label >= 0:
-                return split
-    raise UserError(
-        f"{builder.info.full_name} has the splits {', '.join(splits)}: expected train, and a labeled test or "
-        "validation split. Choose another data set, or prepare all of it."
-    )
+    present = [
+        PreparedSplit(builder, split, image_key, label_key) for split in ("test", "validation") if split in splits
+    ]
+    labeled = [each.split for each in present if next(iter(each)).label >= 0]
+    if "train" not in splits or not labeled:
+        raise UserError(
+            f"{builder.info.full_name} has the splits {', '.join(splits)}: expected train, and a labeled test or "
+            "validation split. Choose another data set, or prepare all of it."
+        )
+    return labeled

@@ -116,6 +116,14 @@ def test_validation_is_the_test_split_if_test_is_missing_or_unlabeled(tmp_path, 
     assert len(load(open_tfds("shapes", tmp_path), None).test.labels) == 3
 
 
+def test_validation_beside_a_labeled_test_split_is_the_validation_split(tmp_path):
+    with tfds.core.registered.skip_registration():
+        prepare(type("Shapes", (Shapes,), {"SPLITS": {"train": 4, "test": 2, "validation": 3}}), tmp_path)
+    dataset = load(open_tfds("shapes", tmp_path), None)
+    assert dataset.val is not None
+    assert [split.num_images for split in (dataset.train, dataset.val, dataset.test)] == [4, 3, 2]
+
+
 def test_a_set_without_a_test_split_is_refused_with_the_splits_it_has(tmp_path):
     with tfds.core.registered.skip_registration():
         prepare(type("Shapes", (Shapes,), {"SPLITS": {"train": 4}}), tmp_path)
