@@ -29,9 +29,9 @@ from resnet_jax.runs.logbook import Logbook
 from resnet_jax.runs.opening import open_workdir
 from resnet_jax.runs.reading import read_run
 from resnet_jax.training import loop
+from resnet_jax.training.images import open_source
 from resnet_jax.training.interrupt import Interrupted
 from resnet_jax.training.progress import Display
-from resnet_jax.training.setup import open_source
 from resnet_jax.weights.torchvision import to_torchvision
 
 CONFIG = Config(
