@@ -11,6 +11,7 @@ from resnet_jax.errors import UsageError
 from resnet_jax.hardware.compilation_cache import keep_compiled
 
 COMMANDS = {
+    "prepare": "write images as a prepared data set, perhaps smaller",
     "train": "train a network from a recipe",
     "predict": "classify images",
     "evaluate": "measure accuracy, loss and calibration on a whole split",

@@ -30,6 +30,8 @@ class ModelConfig:
     """Channels of a ResNet's first stage; 64 is the published network, and the only one of other networks."""
     recompute: bool = False
     """Compute the maps inside a block again in the backward pass, which saves memory on a GPU."""
+    drop_path: float = 0.0
+    """Probability with which an image skips a ResNet's last block in training; less in earlier ones, down to 0."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type of the computation. By default bfloat16 on TPU and GPU, float32 on CPU."""
     pretrained: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
@@ -37,6 +39,7 @@ class ModelConfig:
 
     def __post_init__(self):
         _require("--model.width", self.width, lambda it: it >= 1, "1 channel or more")
+        _require("--model.drop-path", self.drop_path, lambda it: 0 <= it < 1, "a probability in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,12 @@ class DataConfig:
     """Folder of the prepared sets, or of the images. By default $TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
     image_size: int | None = None
     """Height and width in pixels; images are resized and center-cropped to it. By default as stored."""
+    resize: int | None = None
+    """Pixels of the shorter side before the center crop. By default --data.image-size."""
+    feed: Literal["resident", "stream"] | None = None
+    """"resident": decoded, on the devices; "stream": decoded anew for each step. By default resident if that fits."""
+    workers: int | None = None
+    """Processes that decode a stream; 0 for threads. By default one for each core but one, on a CPU device threads."""
     val_fraction: float | None = None
     """Share of the training images held out to choose the best checkpoint. By default none: the last one is used."""
 
@@ -58,35 +67,55 @@ class DataConfig:
         if self.source == "folder" and self.dir is None:
             raise UsageError("--data.dir: got nothing, expected the path of the image folder")
         _require("--data.image-size", self.image_size, lambda it: it >= 1, "1 pixel or more")
+        if self.resize is not None and (self.image_size is None or self.resize < self.image_size):
+            raise UsageError(f"--data.resize: got {self.resize}, expected --data.image-size, and at least its pixels")
+        _require("--data.workers", self.workers, lambda it: it >= 0, "0 or more")
         _require("--data.val-fraction", self.val_fraction, lambda it: 0 < it < 1, "a share in (0, 1)")
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Augmentation of the training images, on the device."""
+    """Augmentation of the training images, on the device except for --augment.crop-scale."""
 
+    crop_scale: float | None = None
+    """Least share of a stored image's area that a random-resized crop takes; 1 is the most. By default no such crop."""
     crop_padding: int | None = None
     """Pixels of reflect padding before a random crop back to size. By default no crop."""
     flip: Literal["none", "random", "alternating"] = "none"
     """Horizontal flip: random in each epoch; or random in the first epoch, and alternating from then on."""
     cutout: int | None = None
     """Side in pixels of a square at a random place that is set to the mean color. By default no cutout."""
+    rand_augment: int | None = None
+    """Magnitude, from 0 to 30, of two random operations on each image (RandAugment). By default none."""
+    erasing: float | None = None
+    """Probability that a random rectangle of an image is set to the mean color. By default none."""
+    mixup: float | None = None
+    """Mix each image with another, by shares from Beta(a, a), where a is this number. By default no mixup."""
+    cutmix: float | None = None
+    """Paste a rectangle of another image, likewise; beside mixup, on half of the steps. By default no cutmix."""
     small_size: int | None = None
     """Side in pixels to which images are shrunk in the first epochs. By default full size from the start."""
     small_share: float = 0.5
     """Share of the epochs, rounded to whole epochs, that use images of --augment.small-size."""
 
     def __post_init__(self):
+        _require("--augment.crop-scale", self.crop_scale, lambda it: 0 < it <= 1, "a share in (0, 1]")
         _require("--augment.crop-padding", self.crop_padding, lambda it: it >= 1, "1 pixel or more")
         _require("--augment.cutout", self.cutout, lambda it: it >= 1, "1 pixel or more")
+        _require("--augment.rand-augment", self.rand_augment, lambda it: 0 <= it <= 30, "a magnitude from 0 to 30")
+        _require("--augment.erasing", self.erasing, lambda it: 0 < it <= 1, "a probability in (0, 1]")
+        _require("--augment.mixup", self.mixup, lambda it: it > 0, "a number above 0")
+        _require("--augment.cutmix", self.cutmix, lambda it: it > 0, "a number above 0")
         _require("--augment.small-size", self.small_size, lambda it: it >= 1, "1 pixel or more")
         _require("--augment.small-share", self.small_share, lambda it: 0 < it < 1, "a share in (0, 1)")
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """SGD with Nesterov momentum in PyTorch's form (decay is added to the gradient of the mean loss), or Muon."""
+    """SGD with Nesterov momentum in PyTorch's form (decay is added to the gradient of the mean loss), LAMB, or Muon."""
 
+    method: Literal["sgd", "lamb"] = "sgd"
+    """"sgd", or "lamb": Adam, with updates of kernels that are scaled to their length."""
     peak_learning_rate: float = 0.1
     """Highest rate of the schedule."""
     schedule: Literal["triangular", "cosine"] = "triangular"
@@ -100,7 +129,7 @@ class OptimizerConfig:
     weight_decay: float = 5e-4
     """Factor of the L2 penalty on convolution and linear kernels; biases and BatchNorm have none."""
     muon_learning_rate: float | None = None
-    """Peak rate of Muon for the convolutions; SGD trains the rest. By default SGD trains everything."""
+    """Peak rate of Muon for the convolutions; the method trains the rest. By default one method trains all."""
     muon_weight_decay: float = 0.0
     """Share of a convolution's kernel that Muon subtracts at each step, times its learning rate."""
     clip_norm: float | None = None
@@ -130,16 +159,28 @@ class TrainConfig:
     """Images in a step, over all devices together."""
     seed: int = 0
     """Seed of the initial weights, the order of the images and their augmentation."""
+    loss: Literal["cross_entropy", "bce"] = "cross_entropy"
+    """Loss of the labels: "cross_entropy", one class in an image; "bce", each class is present or not."""
     label_smoothing: float = 0.0
     """Share of the probability spread evenly over all classes, in [0, 1)."""
     ema_decay: float | None = None
     """Share of the averaged weights kept at each step; the average is then evaluated. By default no average."""
+    teacher: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    """Trained network to learn from too: a run folder, a weights file or a published name. By default none."""
+    distillation: Literal["logits", "dist"] = "logits"
+    """Loss of the teacher: "logits", divergence from its probabilities; "dist", lack of correlation with them."""
+    distillation_weight: float = 1.0
+    """Factor of the teacher's loss, which is added to that of the labels."""
+    temperature: float = 1.0
+    """Divisor of the logits in the teacher's loss, which is multiplied by its square."""
 
     def __post_init__(self):
         _require("--train.epochs", self.epochs, lambda it: it >= 1, "1 or more")
         _require("--train.batch-size", self.batch_size, lambda it: it >= 2, "2 or more, for BatchNorm")
         _require("--train.label-smoothing", self.label_smoothing, lambda it: 0 <= it < 1, "a share in [0, 1)")
         _require("--train.ema-decay", self.ema_decay, lambda it: 0 < it < 1, "a share in (0, 1)")
+        _require("--train.distillation-weight", self.distillation_weight, lambda it: it > 0, "a factor above 0")
+        _require("--train.temperature", self.temperature, lambda it: it > 0, "a number above 0")
 
 
 @dataclass(frozen=True)

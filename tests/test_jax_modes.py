@@ -23,10 +23,15 @@ from resnet_jax.training.program import Program, Shapes, make_program
 from resnet_jax.training.step import make_eval_step
 
 AUGMENT = AugmentConfig(crop_padding=1, flip="alternating", cutout=3, small_size=4)
+STRONG = AugmentConfig(flip="random", rand_augment=9, erasing=0.5, mixup=0.2, cutmix=1.0, small_size=4)
 TRAIN = TrainConfig(epochs=4, batch_size=8, label_smoothing=0.1, ema_decay=0.99)
 CONFIGS = {
     "sgd": Config(augment=replace(AUGMENT, flip="random"), train=TRAIN, optimizer=OptimizerConfig(layer_factor=0.5)),
-    "cosine": Config(augment=AUGMENT, train=TRAIN, optimizer=OptimizerConfig(schedule="cosine", clip_norm=1.0)),
+    "lamb": Config(
+        augment=STRONG,
+        train=replace(TRAIN, loss="bce"),
+        optimizer=OptimizerConfig(method="lamb", schedule="cosine", clip_norm=1.0),
+    ),
     "muon": Config(augment=AUGMENT, train=TRAIN, optimizer=OptimizerConfig(muon_learning_rate=0.02)),
 }
 DATA = ResidentData(

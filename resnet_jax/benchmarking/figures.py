@@ -24,7 +24,7 @@ def figures_of(workload: Workload, timings: Mapping[str, Timing]) -> dict[str, A
         "stem": config.model.stem,
         "width": config.model.width,
         "parameters": workload.parameters,
-        "image_size": workload.run.dataset.train.images.shape[1],
+        "image_size": workload.run.dataset.train.image_shape[0],
         "batch_size": batch_size,
         "dtype": config.model.dtype,
         "device_kind": device.device_kind,

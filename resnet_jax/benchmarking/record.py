@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from resnet_jax.config import Config
-from resnet_jax.data.memory import Dataset
+from resnet_jax.data.dataset import Dataset
 from resnet_jax.training.evaluation import evaluate
 from resnet_jax.training.loop import advance, zero_metrics
 from resnet_jax.training.setup import Run, assemble
@@ -41,6 +41,7 @@ def timed_training(config: Config, dataset: Dataset, mesh: Mesh, say: Callable[[
     state = _steps(run, state, 0, run.program.total_steps, say)
     accuracy = _score(run, state, config.evaluate.tta)
     seconds = time.perf_counter() - start
+    run.feed.close()
     return {"test_accuracy": accuracy, "plain": _score(run, state, "none"), "seconds": seconds}
 
 
@@ -62,7 +63,7 @@ def _steps(run: Run, state: TrainState, first: int, end: int, say: Callable[[str
 
 def _score(run: Run, state: TrainState, tta: str) -> float:
     """Return the accuracy on the test images."""
-    return evaluate(run.eval_steps[tta], state.evaluated, run.evaluations["test"])[0].accuracy
+    return evaluate(run.eval_steps[tta], state.evaluated, run.evaluations["test"]).metrics.accuracy
 
 
 def report(results: list[dict[str, Any]], devices: str) -> str:

@@ -12,7 +12,7 @@ from flax import nnx
 
 from resnet_jax.benchmarking.measure import Work
 from resnet_jax.config import AugmentConfig, Config, ModelConfig, TrainConfig
-from resnet_jax.data.memory import Dataset, Split
+from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.hardware.compilation import CompiledStep, compile_lowered, compiler_options
 from resnet_jax.hardware.flops import Cost, cost_of
 from resnet_jax.hardware.sharding import make_mesh, settle, sharded
@@ -67,7 +67,7 @@ class Workload:
     @cached_property
     def cost(self) -> Cost:
         """Cost of the forward pass of one image."""
-        image = jax.ShapeDtypeStruct((1, *self.run.dataset.train.images.shape[1:]), jnp.float32)
+        image = jax.ShapeDtypeStruct((1, *self.run.dataset.train.image_shape), jnp.float32)
         return cost_of(self._forward, self._state.params, self._state.batch_stats, image)
 
     @cached_property
@@ -130,7 +130,7 @@ class Workload:
     @cached_property
     def _input_arguments(self) -> tuple:
         row = jax.device_put(jax.tree.map(lambda leaf: leaf[0], self.run.feed.take(0, 1)), sharded(self.mesh))
-        return self.run.feed.data, row, self._state.key, self._state.step
+        return self.run.data, row, self._state.key, self._state.step
 
     @cached_property
     def _batch(self) -> Batch:

@@ -29,7 +29,7 @@ def match_classes(classifier: Classifier, names: Sequence[str]) -> Int[np.ndarra
     raise UserError(
         f"the network does not know {len(unknown)} of the data set's {len(names)} classes: {_some(unknown)}; "
         f"{len(missing)} of its own {len(known)} classes are not in the data set: {_some(missing)}. "
-        "Evaluate it on images of its own classes, or rename the classes"
+        "Give images of its own classes, or rename the classes"
     )
 
 

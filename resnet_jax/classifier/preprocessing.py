@@ -1,6 +1,6 @@
 """From an image file to the input of a network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +37,10 @@ class Preprocessing:
         if isinstance(image, Image.Image):
             return to_rgb(image, self.image_size, resize=self.resize, interpolation=self.interpolation)
         return decode_rgb(image, self.image_size, resize=self.resize, interpolation=self.interpolation)
+
+    def at_size(self, image_size: int) -> "Preprocessing":
+        """Return the same preprocessing for a crop of another size, from images that are resized in proportion."""
+        return replace(self, image_size=image_size, resize=round(self.resize * image_size / self.image_size))
 
     def normalize(
         self, images: UInt8[Array | np.ndarray, "batch height width 3"]

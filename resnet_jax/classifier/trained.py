@@ -56,6 +56,7 @@ class Info(msgspec.Struct):
     image_shape: tuple[Pixels, Pixels, Literal[3]]
     mean: tuple[Finite, Finite, Finite]
     std: tuple[Positive, Positive, Positive]
+    resize: Pixels | None = None
     score: float | None = None
 
 
@@ -109,7 +110,7 @@ def _read_run(path: Path) -> Trained:
     network = Network(settings.arch, len(names), settings.stem, settings.width)
     tensors = to_torchvision(restored.state["params"]) | to_torchvision(restored.state["batch_stats"])
     size = min(info.image_shape[:2])
-    preprocessing = Preprocessing(info.mean, info.std, image_size=size, resize=size)
+    preprocessing = Preprocessing(info.mean, info.std, image_size=size, resize=info.resize or size)
     best = info.score is not None and not restored.damaged
     origin = {"config": info.config, "step": restored.step, "best": best, "damaged": list(restored.damaged)}
     return Trained(tensors, network, names, preprocessing, origin)

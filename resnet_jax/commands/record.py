@@ -40,13 +40,13 @@ def record(args: list[str] | None = None) -> None:
         recipe, config, arguments = parse(Arguments, args, prog="resnet-jax record")
 
     from resnet_jax.benchmarking.record import report, timed_training
-    from resnet_jax.data.memory import load
     from resnet_jax.hardware.sharding import make_mesh
     from resnet_jax.runs.environment import environment
-    from resnet_jax.training.setup import open_source
+    from resnet_jax.training.images import read_images
 
     console = Console(highlight=False)
-    mesh, dataset = make_mesh(config.train.batch_size), load(open_source(config.data), config.data.image_size)
+    mesh = make_mesh(config.train.batch_size)
+    dataset = read_images(config, mesh.devices.flat[0])
     out = arguments.out or Path(f"record-{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}.json")
     results: list[dict[str, Any]] = []
     written = {"recipe": str(recipe), "config": as_dict(config), "environment": environment(), "runs": results}

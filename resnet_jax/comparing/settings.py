@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from resnet_jax.config import Config, ModelConfig, as_dict
-from resnet_jax.data.memory import load
 from resnet_jax.errors import UsageError
 from resnet_jax.hardware.sharding import find_devices
 from resnet_jax.models.published import published_figures
 from resnet_jax.models.registry import Stem
-from resnet_jax.training.setup import open_source, resolve
+from resnet_jax.training.images import read_images
+from resnet_jax.training.setup import resolve
 
 IMAGENET_SIZE, IMAGENET_CLASSES = 224, 1000
 LARGEST_CIFAR, CIFAR_CLASSES = 64, 10  # images of up to 64 pixels get the stem for small images
@@ -92,10 +92,10 @@ def trained_settings(
     if pretrained and recipe.model.stem != "imagenet":
         raise UsageError("--pretrained: the published weights need --model.stem imagenet")
     recipe = resolve(recipe, find_devices()[0].platform)
-    dataset = load(open_source(recipe.data), recipe.data.image_size).hold_out(recipe.data.val_fraction)
-    trained, tested = len(dataset.train.labels), len(dataset.test.labels)
+    dataset = read_images(recipe, find_devices()[0]).hold_out(recipe.data.val_fraction)
+    trained, tested = dataset.train.num_images, dataset.test.num_images
     settings = Settings(
-        image_size=dataset.train.images.shape[1],
+        image_size=dataset.train.image_shape[0],
         classes=len(dataset.class_names),
         batch_size=recipe.train.batch_size,
         repeats=repeats,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from resnet_jax.data.memory import Dataset
+from resnet_jax.data.dataset import Dataset
 
 LISTED = 20  # classes that are listed one by one
 UNBALANCED = 10  # times the images of the smallest class
@@ -14,7 +14,10 @@ def describe(dataset: Dataset) -> Iterator[str]:
     """Yield sentences with the images of each split and class, what is held out, and a warning of rare classes."""
     yield from dataset.remarks
     splits = {"training": dataset.train, "validation": dataset.val, "test": dataset.test}
-    images = ", ".join(f"{len(split.labels):,} {name}" for name, split in splits.items() if split is not None)
+    images = ", ".join(f"{split.num_images:,} {name}" for name, split in splits.items() if split is not None)
+    if dataset.train.labels is None:  # in the records alone, which are not read before they are needed
+        yield f"{images} images of {dataset.name}, in {len(dataset.class_names)} classes"
+        return
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.class_names))
     fewest, most = int(counts.argmin()), int(counts.argmax())
     rare, common = dataset.class_names[fewest], dataset.class_names[most]

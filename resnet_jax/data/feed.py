@@ -2,7 +2,10 @@
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Array, Int, PyTree, UInt8
+import numpy as np
+from jaxtyping import Array, Bool, Int, Int32, PyTree, UInt8
+
+from resnet_jax.errors import UserError
 
 
 class Examples(NamedTuple):
@@ -12,6 +15,14 @@ class Examples(NamedTuple):
     labels: Int[Array, " batch"]
     indices: Int[Array, " batch"]
     """Place of each image in the data set."""
+
+
+class EvalBatch(NamedTuple):
+    """Images to evaluate; those where `mask` is False do not count."""
+
+    images: UInt8[np.ndarray | Array, "batch height width 3"]
+    labels: Int32[np.ndarray | Array, " batch"]
+    mask: Bool[np.ndarray | Array, " batch"]
 
 
 @runtime_checkable
@@ -42,3 +53,20 @@ class Feed(Protocol):
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a stored state."""
         ...
+
+    def close(self) -> None:
+        """End what works for the feed."""
+        ...
+
+
+def check_kind(state: dict[str, Any], kind: str) -> None:
+    """Compare the kind of a feed with the stored one, since each has an order of its own.
+
+    Raises:
+        UserError: they differ.
+    """
+    if state["kind"] != kind:
+        raise UserError(
+            f"this run began with the {state['kind']} feed, and here its images would come from the {kind} feed in "
+            f"another order: continue it on a machine with as much memory, or start a new run with --data.feed {kind}"
+        )

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Int, Int32, Key, UInt8
+from jaxtyping import Array, Int, Int32, Key, UInt8
 
-from resnet_jax.data.feed import Examples
+from resnet_jax.data.feed import EvalBatch, Examples, check_kind
 from resnet_jax.hardware.sharding import place, replicated, sharded
 
 
@@ -60,11 +60,19 @@ class ResidentFeed:
         return place(self._order(epoch)[offset : offset + count], sharded(self._mesh, axis=1))
 
     def state(self) -> dict[str, Any]:
-        """Return nothing: the order is a function of the seed and the step."""
-        return {}
+        """Return the kind of the feed alone: the order is a function of the seed and the step."""
+        return {"kind": "resident"}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Do nothing; see `state`."""
+        """Check that the run had this feed; so it is in checkpoints of versions that had no other.
+
+        Raises:
+            UserError: it had another one, with another order.
+        """
+        check_kind({"kind": "resident"} | state, "resident")
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def gather(data: ResidentData, indices: Int[Array, " batch"], shape: tuple[int, int, int]) -> Examples:
@@ -81,18 +89,10 @@ def epoch_order(
     return order[: steps * batch_size].reshape(steps, batch_size).astype(jnp.int32)
 
 
-class EvalBatch(NamedTuple):
-    """Images to evaluate; the last batch is filled up with copies, where `mask` is False."""
-
-    images: UInt8[np.ndarray, "batch height width 3"]
-    labels: Int32[np.ndarray, " batch"]
-    mask: Bool[np.ndarray, " batch"]
-
-
 def eval_batches(
     images: UInt8[np.ndarray, "n height width 3"], labels: Int32[np.ndarray, " n"], batch_size: int
 ) -> Iterator[EvalBatch]:
-    """Cut a split into batches of one size in which every image counts exactly once."""
+    """Cut a split into batches of one size, the last one filled up with copies, in which every image counts once."""
     for start in range(0, len(images), batch_size):
         index = np.arange(start, start + batch_size)
         mask = index < len(images)

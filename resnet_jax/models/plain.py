@@ -17,17 +17,20 @@ class PlainBlock(ResNetBlock):
     """The block of ResNet-18 without its shortcut, `relu(residual)`. Arguments: see `ResNetBlock`.
 
     Raises:
-        ValueError: `zero_init` is set; without a shortcut, the block's output would be 0.
+        ValueError: `zero_init` or `drop_rate` is set; without a shortcut, the block's output would be 0.
     """
 
     make_downsample: ClassVar[Callable] = staticmethod(lambda *_: None)
 
-    def __init__(self, in_channels: int, channels: int, *, zero_init: bool = False, **options: Any):
-        if zero_init:
-            raise ValueError("PlainBlock got zero_init=True; expected False, since it has no shortcut to start as")
+    def __init__(
+        self, in_channels: int, channels: int, *, zero_init: bool = False, drop_rate: float = 0.0, **options: Any
+    ):
+        if zero_init or drop_rate:
+            got = "zero_init=True; expected False" if zero_init else "stochastic depth; expected a rate of 0"
+            raise ValueError(f"PlainBlock got {got}, since it has no shortcut")
         super().__init__(in_channels, channels, **options)
 
-    def __call__(self, images: jax.Array, *, train: bool | None = None) -> jax.Array:
+    def __call__(self, images: jax.Array, *, train: bool | None = None, rngs: nnx.Rngs | None = None) -> jax.Array:
         return nnx.relu(self.residual(images, train=train))
 
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -39,6 +40,7 @@ class ResNet(ConvNet):
         ghost_size: images in a group of "ghost" normalization.
         zero_init: start the last scale of each block at 0, so that the block starts as the identity.
         recompute: keep less for the backward pass; see `ResNetBlock`.
+        drop_path: probability of stochastic depth in the last block; it rises linearly from 0 in the first one.
         rngs: draws the weights, from its `params` stream; `nnx.Rngs(0)` by default.
 
     Raises:
@@ -66,11 +68,14 @@ class ResNet(ConvNet):
         ghost_size: int = 128,
         zero_init: bool = False,
         recompute: bool = False,
+        drop_path: float = 0.0,
         rngs: nnx.Rngs | None = None,
     ):
         rngs = nnx.Rngs(0) if rngs is None else rngs
         counts = {"num_classes": num_classes, "width": width, "ghost_size": ghost_size}
         check_arguments(self, stem=stem, norm=norm, rngs=rngs, **counts)
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"{type(self).__name__} got drop_path={drop_path}; expected a probability in [0, 1)")
         make_norm = partial(BatchNorm, dtype=dtype, group_size=ghost_size if norm == "ghost" else None)
         conv = partial(Conv, dtype=dtype, rngs=rngs)
         options: dict[str, Any] = {"dtype": dtype, "norm": make_norm, "zero_init": zero_init, "recompute": recompute}
@@ -78,12 +83,13 @@ class ResNet(ConvNet):
         self.stem = stem
         self.conv1 = conv(3, width, 7, stride=2) if stem == "imagenet" else conv(3, width, 3)
         self.bn1 = make_norm(width)
+        rates = iter(np.linspace(0, drop_path, sum(self.stage_sizes)).tolist())
         channels = width
         for number, (name, size) in enumerate(zip(STAGES, self.stage_sizes, strict=True)):
             blocks = []
             for index in range(size):
                 stride = 2 if number > 0 and index == 0 else 1
-                blocks.append(block(channels, width * 2**number, stride=stride))
+                blocks.append(block(channels, width * 2**number, stride=stride, drop_rate=next(rates)))
                 channels = width * 2**number * self.block.expansion
             setattr(self, name, nnx.List(blocks))
         self.fc = make_classifier(channels, num_classes, rngs)
@@ -99,7 +105,7 @@ class ResNet(ConvNet):
         found = []
         for name in STAGES:
             for block in getattr(self, name):
-                maps = block(maps, train=train)
+                maps = block(maps, train=train, rngs=rngs)
             found.append(maps)
         return tuple(found)
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ from flax import nnx
 from jax import ShapeDtypeStruct
 from jax.sharding import Mesh, Sharding
 
+from resnet_jax.classifier.classifier import load_classifier
 from resnet_jax.config import Config
 from resnet_jax.data.resident import ResidentData
 from resnet_jax.errors import UsageError
@@ -21,6 +22,7 @@ from resnet_jax.training.model import make_model
 from resnet_jax.training.program import Shapes, make_program
 from resnet_jax.training.setup import resolve
 from resnet_jax.training.step import Batch
+from resnet_jax.training.teacher import Taught, Teacher, make_teacher
 
 DATA_SETS = {  # training images, height and width in pixels, classes
     "digits": (1_437, 8, 10),
@@ -28,6 +30,8 @@ DATA_SETS = {  # training images, height and width in pixels, classes
     "cifar100": (50_000, 32, 100),
     "mnist": (60_000, 28, 10),
     "fashion_mnist": (60_000, 28, 10),
+    "imagenet2012": (1_281_167, 224, 1000),
+    "imagenet_resized/64x64": (1_281_167, 64, 1000),
 }
 NOTHING = (None, None, None)
 MEAN, STD = np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)  # the values do not change what is computed
@@ -43,7 +47,7 @@ class Job:
     image_size: int
     classes: int
     resident: bool
-    """Whether the images are on the devices, as with `train.py`; otherwise each step gets a ready batch as input."""
+    """Whether the images are on the devices; otherwise each step gets a ready batch as input, as from a stream."""
 
 
 def make_job(config: Config, images: int | None, image_size: int | None, classes: int | None, *, resident: bool) -> Job:
@@ -65,7 +69,9 @@ def make_job(config: Config, images: int | None, image_size: int | None, classes
     count, size, class_count = (int(value or 0) for value in found.values())
     if images is None and config.data.val_fraction is not None:
         count -= int(count * config.data.val_fraction)
-    return Job(resolve(config, "tpu"), count, size, class_count, resident)  # a GPU gets the same choices
+    streamed = config.data.feed == "stream" or config.augment.crop_scale is not None
+    chosen = resolve(config, "tpu")  # a GPU gets the same choices
+    return Job(chosen, count, size, class_count, resident and not streamed)
 
 
 def batch_unit(job: Job, chips: int) -> int:
@@ -95,7 +101,8 @@ def lower(job: Job, batch_size: int, mesh: Mesh | None, resident_images: int) ->
     config = replace(job.config, train=replace(job.config.train, batch_size=batch_size))
     make = partial(make_model, config, job.classes)
     shape = (job.image_size, job.image_size, 3)
-    program = make_program(config, nnx.eval_shape(make), Shapes(job.images, shape, job.classes), MEAN, STD)
+    teacher = _teacher(config.train.teacher, job.classes, config.model.dtype)
+    program = make_program(config, nnx.eval_shape(make), Shapes(job.images, shape, job.classes), MEAN, STD, teacher)
     whole, divided, by_row = (None,) * 3 if mesh is None else (replicated(mesh), sharded(mesh), sharded(mesh, axis=1))
     state = _on(whole, jax.eval_shape(lambda: program.create_state(make())))
     step: Any
@@ -104,13 +111,26 @@ def lower(job: Job, batch_size: int, mesh: Mesh | None, resident_images: int) ->
         rows: Any = ShapeDtypeStruct((resident_images, math.prod(shape)), "uint8")
         labels: Any = ShapeDtypeStruct((resident_images,), "int32")
         metrics, order = jax.eval_shape(TrainMetrics.zero), ShapeDtypeStruct((1, batch_size), "int32")
-        data = ResidentData(rows, labels)
+        data: Any = ResidentData(rows, labels)
+        if teacher is not None:
+            data = Taught(data, teacher.weights)
         step, rest = program.run_steps, (_on(whole, metrics), _on(whole, data), _on(by_row, order))
     else:
         images: Any = ShapeDtypeStruct((batch_size, *shape), "float32")
         soft_labels: Any = ShapeDtypeStruct((batch_size, job.classes), "float32")
         step, rest = program.train_step, (_on(divided, Batch(images, soft_labels)),)
+        if teacher is not None:
+            step = lambda state, batch, weights: program.train_step(state, teacher.look_at(batch, weights))  # noqa: E731
+            rest += (_on(whole, teacher.weights),)
     return jax.jit(step).lower(state, *rest) if mesh is None else lower_step(step, state, *rest)
+
+
+@lru_cache(maxsize=1)
+def _teacher(source: str | None, classes: int, dtype: str | None) -> Teacher | None:
+    """Read the teacher of a run, whatever its classes are called: the names do not change what is computed."""
+    if source is None:
+        return None
+    return make_teacher(load_classifier(source), source, np.arange(classes), MEAN, STD, dtype or np.float32)
 
 
 def _on(sharding: Sharding | None, tree: Any) -> Any:

@@ -17,8 +17,8 @@ from resnet_jax.runs.stored import Restored, reason, stored_structure, structure
 
 policies = ocp.checkpoint_managers
 UNKNOWN = -1.0  # score of a checkpoint that was not evaluated: below any accuracy
-COMPARED = ("class_names", "image_shape", "train_images", "test_images", "mean", "std", "data")
-"""Metadata that describes the images: a run continues only with the images that it was trained on."""
+COMPARED = ("class_names", "image_shape", "train_images", "test_images", "mean", "std", "data", "teacher")
+"""Metadata that describe what a run learns from: it continues only with the same images and the same teacher."""
 
 
 class Checkpoints:
@@ -104,7 +104,7 @@ class Checkpoints:
         for step in reversed(self.steps):
             try:
                 stored, structure = self._info(step), stored_structure(self.directory / str(step))
-                _check_images(stored, info or {})
+                _check_sources(stored, info or {})
                 self._check_structure(step, structure, structure_of(like))
                 arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
                 restored = Restored(step, self._manager.restore(step, args=arguments)["state"], stored)
@@ -167,13 +167,13 @@ class Checkpoints:
             ) from error
 
 
-def _check_images(stored: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_sources(stored: dict[str, Any], now: dict[str, Any]) -> None:
     both = [key for key in COMPARED if key in stored and key in now]
     changed = [line for key in both for line in _differences(key, stored[key], now[key])]
     if changed:
         shown = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
         raise UserError(
-            f"the images are not those that the run was trained on ({shown}): restore them, or start again with "
+            f"the images or the teacher are not those of the run so far ({shown}): restore them, or start again with "
             "another --workdir"
         )
 

@@ -73,6 +73,7 @@ def _claim(workdir: Path, config: dict[str, Any]) -> None:
     trained = written if latest is None else _complete(latest.info["config"])
     if trained is None:
         raise UserError(f"{workdir} holds a run, but not its configuration {path}: {REMEDY}")
+    config = config | {"data": config["data"] | {"workers": trained["data"]["workers"]}}  # changes no result
     if changed := differences(trained, config):
         raise UsageError(
             f"{workdir} holds a run of another configuration ({'; '.join(changed)}): "

@@ -1,7 +1,7 @@
 """Pictures of a finished run: learning curves, confusion matrix, most confident mistakes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def draw_confusion(path: Path, confusion: Int[np.ndarray, "classes classes"], cl
 
 def draw_mistakes(
     path: Path,
-    images: UInt8[np.ndarray, "n height width 3"],
+    image: Callable[[int], UInt8[np.ndarray, "height width 3"]],
     labels: Int[np.ndarray, " n"],
     logits: Float[np.ndarray, "n classes"],
     class_names: Sequence[str],
@@ -100,7 +100,7 @@ def draw_mistakes(
 
     Args:
         path: of the picture.
-        images: of the test split.
+        image: from an image's position to the image.
         labels: true classes.
         logits: of the images.
         class_names: by class.
@@ -120,14 +120,14 @@ def draw_mistakes(
     top = 0.7 if note else 0.5
     width, height = 2 * columns, 2.6 * rows + top
     figure = Figure(figsize=(width, height), dpi=DPI)  # places its axes itself: a layout would measure every text
-    title = f"{len(wrong):,} of {len(images):,} test images wrong; most confident mistakes first"
+    title = f"{len(wrong):,} of {len(labels):,} test images wrong; most confident mistakes first"
     figure.suptitle(title + note, fontsize=11, y=1 - 0.1 / height)
     for place, index in enumerate(worst):
         row, column = divmod(place, columns)
         bottom = height - top - 2.6 * (row + 1) + 0.05
         axes = figure.add_axes((2 * column / width, bottom / height, 2 / width, 1.9 / height), xticks=[], yticks=[])
         axes.axis("off")
-        axes.imshow(images[index], interpolation="nearest")
+        axes.imshow(image(int(index)), interpolation="nearest")
         file = (
             lettering.fit(files[place], CAPTION, 9.0)
             if lettering.draws(files[place])

@@ -32,7 +32,7 @@ def finish_epoch(
     if (epoch + 1) % run.config.evaluate.every_epochs == 0 or step == run.program.total_steps:
         split = "val" if "val" in run.evaluations else "test"
         display.doing("evaluating")
-        result, _ = evaluate(run.eval_steps["none"], state.evaluated, run.evaluations[split])
+        result = evaluate(run.eval_steps["none"], state.evaluated, run.evaluations[split]).metrics
         if not math.isfinite(result.mean_loss):
             raise diverged(f"the {split} loss after step {step}", checkpoints)
         logbook.write(step=step, epoch=epoch, split=split, **figures_of(result))

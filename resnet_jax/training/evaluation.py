@@ -1,54 +1,63 @@
 """Evaluation of a network on a whole split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int32, PyTree, UInt8
+from jaxtyping import Array, Float, Int, Int32, PyTree
 
 from resnet_jax.classifier.predictor import Predictor
-from resnet_jax.data.resident import EvalBatch
+from resnet_jax.data.feed import EvalBatch
 from resnet_jax.hardware.sharding import settle
 from resnet_jax.training.metrics import EvalMetrics
+
+
+class Evaluation(NamedTuple):
+    """Figures of a network on a split, and what they were computed from."""
+
+    metrics: EvalMetrics
+    logits: Float[np.ndarray, "n classes"]
+    labels: Int32[np.ndarray, " n"]
+    places: Int[np.ndarray, " n"]
+    """Place in the split of each image that counts."""
 
 
 def evaluate(
     eval_step: Callable[..., tuple[EvalMetrics, Array]],
     weights: tuple[PyTree, PyTree],
-    batches: Sequence[EvalBatch],
-) -> tuple[EvalMetrics, Float[np.ndarray, "n classes"]]:
+    batches: Iterable[EvalBatch],
+) -> Evaluation:
     """Evaluate every image of `batches` once.
 
     Args:
         eval_step: of `make_eval_step`.
         weights: params and batch_stats.
-        batches: of `eval_batches`, on the devices.
-
-    Returns:
-        The total metrics, and the logits in the order of the images.
+        batches: the whole split in its order, on the devices.
     """
-    metrics, logits = [], []
+    metrics, logits, labels, masks = [], [], [], []
     for batch in batches:
-        sums, scores = settle(eval_step(*weights, *batch))
+        sums, of_batch = settle(eval_step(*weights, *batch))
         metrics.append(sums)
-        logits.append(scores)
-    mask = np.concatenate([jax.device_get(batch.mask) for batch in batches])
-    return EvalMetrics.total(metrics), np.concatenate(jax.device_get(logits))[mask]
+        logits.append(of_batch)
+        labels.append(batch.labels)
+        masks.append(batch.mask)
+    places = np.flatnonzero(np.concatenate(jax.device_get(masks)))
+    scores, classes = (np.concatenate(jax.device_get(arrays))[places] for arrays in (logits, labels))
+    return Evaluation(EvalMetrics.total(metrics), scores, classes, places)
 
 
 def evaluate_predictor(
-    predictor: Predictor, images: UInt8[np.ndarray, "n height width 3"], labels: Int32[np.ndarray, " n"]
+    predictor: Predictor, batches: Iterable[EvalBatch], numbers: Int[np.ndarray, " classes"]
 ) -> EvalMetrics:
-    """Evaluate a trained network on every image once.
+    """Evaluate a trained network on every image of `batches` once.
 
     Args:
-        predictor: the network; its batch size is that of the evaluation.
-        images: decoded, resized and cropped.
-        labels: of the images, as numbers of the network's classes.
+        predictor: the network.
+        batches: resized and cropped images on the host, at most the predictor's batch size of them.
+        numbers: the network's number of each class.
     """
     of_batch, metrics = jax.jit(EvalMetrics.of_batch), []
-    for start in range(0, len(labels), predictor.batch_size):
-        part = slice(start, start + predictor.batch_size)
-        logits = predictor(images[part]).logits
-        metrics.append(of_batch(logits, labels[part], np.ones(len(logits), bool)))
+    for images, labels, mask in batches:
+        metrics.append(of_batch(predictor(np.asarray(images)).logits, numbers[labels], mask))
     return EvalMetrics.total(metrics)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,6 @@ from rich.console import Console
 
 from resnet_jax.config import Config
 from resnet_jax.data.description import describe
-from resnet_jax.data.memory import load
 from resnet_jax.hardware.sharding import make_mesh, replicated
 from resnet_jax.runs.checkpoint import Checkpoints
 from resnet_jax.runs.folder import read_summary
@@ -21,12 +21,14 @@ from resnet_jax.runs.logbook import Logbook
 from resnet_jax.runs.opening import open_workdir
 from resnet_jax.training.epoch import finish_epoch
 from resnet_jax.training.faults import disk_faults, diverged, memory_faults
+from resnet_jax.training.images import read_images
 from resnet_jax.training.interrupt import Interrupted, StopRequest
 from resnet_jax.training.metrics import NEVER, TrainMetrics
 from resnet_jax.training.progress import Display
-from resnet_jax.training.setup import Run, assemble, open_source
+from resnet_jax.training.report import print_summary
+from resnet_jax.training.setup import Run, assemble
 from resnet_jax.training.state import TrainState
-from resnet_jax.training.summary import illustrate, print_summary, summarize
+from resnet_jax.training.summary import illustrate, summarize
 
 
 class Call(NamedTuple):
@@ -63,7 +65,7 @@ def advance(run: Run, state: TrainState, metrics: TrainMetrics, step: int, end: 
         waited = time.perf_counter() - started
         if offset == 0:
             metrics = zero_metrics(run.mesh)
-        state, metrics = (run.small_steps if small else run.steps)(state, metrics, run.feed.data, taken)
+        state, metrics = (run.small_steps if small else run.steps)(state, metrics, run.data, taken)
         step += count
         yield Call(state, metrics, step, count, epoch, started, waited, first=(small, count) not in kinds)
         kinds.add((small, count))
@@ -111,13 +113,13 @@ def _train(
 ) -> dict[str, Any]:
     smaller = "choose a smaller --data.image-size, fewer images or a smaller --model.width"
     with console.status("reading the images"), memory_faults(smaller):
-        run, fresh = assemble(config, load(open_source(config.data), config.data.image_size), mesh)
+        run, fresh = assemble(config, read_images(config, mesh.devices.flat[0]), mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2, best="val" in run.evaluations)
     display = Display(console, run.program.total_steps, config.train.batch_size)
     state, metrics, seconds = _resume(run, fresh, checkpoints, display)
     start, step, total = time.monotonic() - seconds, int(state.step), run.program.total_steps
     smaller_batch = f"--train.batch-size is {config.train.batch_size}; choose a smaller one, in a new --workdir"
-    with Logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook:
+    with Logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook, closing(run.feed):
         with display, memory_faults(smaller_batch):
             display.start(*describe(run.dataset), *run.remarks, _describe(run, state, step, workdir))
             for call in advance(run, state, metrics, step, total):
@@ -140,11 +142,10 @@ def _train(
 
         checkpoints.close()
         with console.status("evaluating on the test images"):
-            summary, result, logits = summarize(
-                run, state, workdir, seconds=time.monotonic() - start, speed=display.images_per_second
-            )
+            figures = {"speed": display.images_per_second, "waiting": display.waiting_share}
+            summary, evaluation = summarize(run, state, workdir, seconds=time.monotonic() - start, **figures)
             logbook.finish(summary)
-            illustrate(run, result, logits, workdir, display.say)
+            illustrate(run, evaluation, workdir, display.say)
     return summary
 
 

@@ -15,23 +15,26 @@ from resnet_jax.models.convnet import ConvNet
 from resnet_jax.models.network import PUBLISHED_WIDTH, Network
 from resnet_jax.training.randomness import split_by_purpose
 
+OPTIONS = ("recompute", "drop_path")
+"""Fields of `ModelConfig` that not every network has."""
+
 
 def make_model(config: Config, num_classes: int) -> ConvNet:
     """Draw the weights of the network that a resolved configuration describes.
 
     Raises:
-        UsageError: the architecture does not exist in this width, or does not have the option `recompute`.
+        UsageError: the architecture does not exist in this width, or does not have one of `OPTIONS`.
     """
     network = Network(config.model.arch, num_classes, config.model.stem, config.model.width)
     keys = split_by_purpose(jax.random.key(config.train.seed))
     assert config.model.dtype is not None
-    options = {"recompute": True} if config.model.recompute else {}
+    options = {name: value for name in OPTIONS if (value := getattr(config.model, name))}
     try:
         return network.build(dtype=jnp.dtype(config.model.dtype), rngs=nnx.Rngs(params=keys.params), **options)
     except ValueError as error:
-        option = "width" if config.model.width != PUBLISHED_WIDTH else "recompute"
-        got = getattr(config.model, option)
-        raise UsageError(f"--model.{option}: got {got} with {config.model.arch}: {error}") from error
+        option = "width" if config.model.width != PUBLISHED_WIDTH else next(iter(options))
+        got, name = getattr(config.model, option), option.replace("_", "-")
+        raise UsageError(f"--model.{name}: got {got} with {config.model.arch}: {error}") from error
 
 
 def draw_model(config: Config, num_classes: int) -> ConvNet:

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, Muon and their schedules, as optax transformations."""
+"""Stochastic gradient descent, LAMB, Muon and their schedules, as optax transformations."""
 
 from collections.abc import Callable
 from functools import partial
@@ -43,6 +43,7 @@ def make_schedule(
 def make_optimizer(
     schedule: optax.Schedule,
     *,
+    method: Literal["sgd", "lamb"] = "sgd",
     momentum: float,
     weight_decay: float,
     muon_factor: float | None = None,
@@ -51,23 +52,23 @@ def make_optimizer(
     layer_factor: float = 1.0,
     depth: Callable[[tuple], int] = lambda path: 1,
 ) -> optax.GradientTransformation:
-    """Make SGD with Nesterov momentum (Sutskever et al. 2013) in PyTorch's form; on request, Muon for convolutions.
+    """Make SGD with Nesterov momentum (Sutskever et al. 2013) in PyTorch's form, or LAMB; on request, Muon too.
 
     Args:
         schedule: step -> learning rate.
+        method: "sgd", or "lamb" for `make_lamb`.
         momentum: share of the last update kept.
         weight_decay: factor of the kernels in what is added to their gradients, before the momentum; biases and
-            BatchNorm have none.
-        muon_factor: Muon's learning rate as a multiple of the schedule's; None for SGD throughout. See `make_muon`.
+            BatchNorm have none. With LAMB, of the kernels in their updates.
+        muon_factor: Muon's learning rate for the convolutions, as a multiple of the schedule's; None for not using it.
+            See `make_muon`.
         muon_weight_decay: share of a convolution's kernel that Muon subtracts, times its learning rate.
         clip_norm: largest global norm of the gradients, before the decay; None for no clipping.
         layer_factor: rate of a layer as a share of that of the next one; 0 trains only the classifier. See
             `scale_layers`.
         depth: how far a weight is below the classifier, from its path; by default none is in the classifier.
     """
-    update = optax.chain(
-        optax.add_decayed_weights(weight_decay, mask=kernels), optax.sgd(schedule, momentum, nesterov=True)
-    )
+    update = (make_lamb if method == "lamb" else _make_sgd)(schedule, momentum=momentum, weight_decay=weight_decay)
     if muon_factor is not None:
         factor = muon_factor
         muon = make_muon(lambda step: factor * schedule(step), momentum=momentum, weight_decay=muon_weight_decay)
@@ -76,6 +77,30 @@ def make_optimizer(
         optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm),
         update,
         optax.identity() if layer_factor == 1 else scale_layers(layer_factor, depth),
+    )
+
+
+def _make_sgd(schedule: optax.Schedule, *, momentum: float, weight_decay: float) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=kernels), optax.sgd(schedule, momentum, nesterov=True)
+    )
+
+
+def make_lamb(schedule: optax.Schedule, *, momentum: float, weight_decay: float) -> optax.GradientTransformation:
+    """Make LAMB (You et al. 2019, arXiv:1904.00962): Adam whose update of a kernel is as long as the kernel itself.
+
+    As in timm, biases and BatchNorm have neither weight decay nor that scaling.
+
+    Args:
+        schedule: step -> learning rate, the length of an update as a share of the kernel's.
+        momentum: share of the last mean gradient kept; of the mean square, 0.999 is.
+        weight_decay: factor of a kernel in what is added to its update before the scaling.
+    """
+    return optax.chain(
+        optax.scale_by_adam(momentum, eps=1e-6),
+        optax.add_decayed_weights(weight_decay, mask=kernels),
+        optax.masked(optax.scale_by_trust_ratio(), kernels),
+        optax.scale_by_learning_rate(schedule),
     )
 
 

@@ -13,14 +13,17 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from resnet_jax.config import Config, OptimizerConfig
 from resnet_jax.data.augment import alternating_mirror, augment, flip, make_augmentations
+from resnet_jax.data.feed import Examples
 from resnet_jax.data.resident import gather
 from resnet_jax.errors import UsageError
 from resnet_jax.models.interface import ImageClassifier
+from resnet_jax.training.loss import make_criterion
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.randomness import split_by_purpose
 from resnet_jax.training.state import TrainState, create_state
 from resnet_jax.training.step import Batch, TrainStep, make_run_steps, make_train_step
+from resnet_jax.training.teacher import Teacher
 
 RunSteps = Callable[[TrainState, TrainMetrics, PyTree, PyTree], tuple[TrainState, TrainMetrics]]
 
@@ -34,6 +37,8 @@ class Shapes:
     image: tuple[int, int, int]
     """Height, width and 3."""
     classes: int
+    streamed: bool = False
+    """Whether each step brings its images; otherwise they are all on the devices."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ def make_program(
     shapes: Shapes,
     mean: Float[np.ndarray, " 3"],
     std: Float[np.ndarray, " 3"],
+    teacher: Teacher | None = None,
 ) -> Program:
     """Build the computation of a run.
 
@@ -72,6 +78,7 @@ def make_program(
         model: the network, whose weights may be abstract.
         shapes: of the data.
         mean, std: statistics that the images are normalized by, in units of 0 to 1.
+        teacher: whose weights the data of the steps then have beside that of the feed; see `Taught`.
 
     Raises:
         UsageError: the batch is larger than the training set, an augmentation is as large as the images, or they are
@@ -96,6 +103,12 @@ def make_program(
     train_step = make_train_step(
         nnx.graphdef(model),
         optimizer,
+        criterion=make_criterion(
+            loss=config.train.loss,
+            distillation=config.train.distillation,
+            distillation_weight=config.train.distillation_weight,
+            temperature=config.train.temperature,
+        ),
         ema_decay=config.train.ema_decay,
         frozen_statistics=config.optimizer.layer_factor == 0,
     )
@@ -103,6 +116,8 @@ def make_program(
         _batch_maker(config, shapes, partial(make_augmentations, small_size=size, mean=mean, std=std))
         for size in (None, augment.small_size)
     )
+    if teacher is not None:
+        make_batch, make_small = teacher.join(make_batch), teacher.join(make_small)
     key = jax.random.key(config.train.seed)
     return Program(
         run_steps=make_run_steps(train_step, make_batch),
@@ -112,7 +127,7 @@ def make_program(
         create_state=partial(create_state, optimizer=optimizer, key=key, ema=config.train.ema_decay is not None),
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
-        steps_per_call=1 if jax.default_backend() == "cpu" else steps_per_call(steps_per_epoch),
+        steps_per_call=1 if shapes.streamed or jax.default_backend() == "cpu" else steps_per_call(steps_per_epoch),
         total_steps=total_steps,
     )
 
@@ -139,6 +154,7 @@ def _make_optimizer(
     muon = config.muon_learning_rate
     return schedule, make_optimizer(
         schedule,
+        method=config.method,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         muon_factor=None if muon is None else muon / config.peak_learning_rate,
@@ -150,12 +166,21 @@ def _make_optimizer(
 
 
 def _batch_maker(config: Config, shapes: Shapes, augmentations_of: Callable) -> Callable[..., Batch]:
-    """Make `make_batch(data, row, key, step)`; `key` is the root key of the run."""
+    """Make `make_batch(data, row, key, step)`; `key` is the root key of the run, `row` has indices or `Examples`."""
     recipe, steps_per_epoch = config.augment, shapes.images // config.train.batch_size
-    augmentations = augmentations_of(crop_padding=recipe.crop_padding, flip=recipe.flip, cutout=recipe.cutout)
+    augmentations = augmentations_of(
+        crop_padding=recipe.crop_padding,
+        flip=recipe.flip,
+        rand_augment=recipe.rand_augment,
+        cutout=recipe.cutout,
+        erasing=recipe.erasing,
+        mixup=recipe.mixup,
+        cutmix=recipe.cutmix,
+    )
 
     def make_batch(data: PyTree, row: PyTree, key: Key[Array, ""], step: Int[Array, ""]) -> Batch:
-        keys, examples = split_by_purpose(key), gather(data, row, shapes.image)
+        keys = split_by_purpose(key)
+        examples = row if isinstance(row, Examples) else gather(data, row, shapes.image)
         images = examples.images
         if recipe.flip == "alternating":
             epoch = step // steps_per_epoch

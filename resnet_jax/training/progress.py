@@ -55,6 +55,11 @@ class Display:
         """Training throughput since the start or resumption, without compilation and evaluation."""
         return self._timed_steps * self._batch_size / self._seconds if self._timed_steps else None
 
+    @property
+    def waiting_share(self) -> float | None:
+        """Share of the training time spent waiting for images."""
+        return self._waiting / self._seconds if self._timed_steps else None
+
     def start(self, *lines: str) -> None:
         """Print the first lines, and say that the first step waits for the compiler, without a terminal in a line."""
         for line in lines:
@@ -86,7 +91,7 @@ class Display:
         self._announce_end(step)
         figures = f"loss {sums.loss / sums.count:.3f} accuracy {sums.correct / sums.count:.1%}"
         if (speed := self.images_per_second) and (self._roomy or not self.console.is_terminal):
-            figures += f" {speed:,.0f} images/s waiting {self._waiting / self._seconds:.0%}"
+            figures += f" {speed:,.0f} images/s waiting {self.waiting_share:.0%}"
         self._bar.update(self._task, completed=step, description=f"epoch {epoch + 1}", figures=figures)
         now = time.monotonic()
         if not self.console.is_terminal and now - self._last_line > PLAIN_INTERVAL:

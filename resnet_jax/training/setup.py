@@ -1,6 +1,6 @@
 """Assembles a run from its configuration: data, network, compiled functions, starting state."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -9,22 +9,23 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
-from resnet_jax.config import Config, DataConfig, as_dict
+from resnet_jax.config import Config, as_dict
 from resnet_jax.data.augment import normalize
-from resnet_jax.data.feed import Feed
-from resnet_jax.data.memory import Dataset, Split
-from resnet_jax.data.reading.folder import has_class_folders
-from resnet_jax.data.resident import EvalBatch, ResidentFeed, eval_batches
-from resnet_jax.data.source import Source, open_folder, open_tfds
+from resnet_jax.data.dataset import Dataset
+from resnet_jax.data.encoded import EncodedSplit
+from resnet_jax.data.feed import EvalBatch, Feed
 from resnet_jax.errors import UserError
 from resnet_jax.hardware.compilation import CompiledStep
-from resnet_jax.hardware.sharding import place, replicated, sharded
+from resnet_jax.hardware.sharding import replicated
+from resnet_jax.training.images import evaluation_batches, make_feed
 from resnet_jax.training.model import draw_model, start_from
 from resnet_jax.training.program import Program, RunSteps, Shapes, make_program
 from resnet_jax.training.randomness import split_by_purpose
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import make_eval_step
+from resnet_jax.training.teacher import Taught, load_teacher
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,14 @@ class Run:
     mesh: Mesh
     feed: Feed
     """The training images."""
+    data: PyTree
+    """Arrays that stay on the devices: those of the feed, and a teacher's weights."""
     program: Program
     steps: RunSteps
     """`program.run_steps`, compiled when first called."""
     small_steps: RunSteps
     """`program.run_small_steps`, likewise."""
-    evaluations: dict[str, Sequence[EvalBatch]]
+    evaluations: dict[str, Iterable[EvalBatch]]
     """Batches on the devices by split: "test", and "val" if images are held out."""
     eval_steps: dict[str, Callable]
     """By test-time augmentation: "none", and the configured one."""
@@ -62,16 +65,6 @@ def resolve(config: Config, platform: str) -> Config:
     return replace(config, model=replace(config.model, dtype=dtype))
 
 
-def open_source(config: DataConfig, *, hold_out: bool = True) -> Source:
-    """Open the images that `config` describes; see `resnet_jax.data.source`.
-
-    A `dir` that holds images in class folders is read as a folder: it is not one in which TFDS has prepared anything.
-    """
-    if config.dir is not None and (config.source == "folder" or has_class_folders(config.dir.expanduser())):
-        return open_folder(config.dir, hold_out=hold_out)
-    return open_tfds(config.name, config.dir)
-
-
 def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainState]:
     """Build the run and its state at step 0, all on the devices of `mesh`.
 
@@ -79,7 +72,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         UsageError: the configuration does not fit the data; see `make_program`.
         UserError: there are no images to train on.
     """
-    if not len(dataset.train.labels):
+    if not dataset.train.num_images:
         raise UserError(f"{dataset.name} has only a test split: add {dataset.name}/train to train on")
     chosen = resolve(config, mesh.devices.flat[0].platform)
     dataset = dataset.hold_out(config.data.val_fraction)
@@ -92,20 +85,28 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         trained = start_from(model, config.model.pretrained, config.model)
         mean, std = (np.array(it, np.float32) for it in (trained.preprocessing.mean, trained.preprocessing.std))
         remarks += tuple(f"{config.model.pretrained}: {note}" for note in trained.info.get("notes", ()))
-    shapes = Shapes(len(train.labels), train.images.shape[1:], len(dataset.class_names))
-    program = make_program(chosen, model, shapes, mean, std)
+    streamed = isinstance(train, EncodedSplit)
+    shapes = Shapes(train.num_images, train.image_shape, len(dataset.class_names), streamed)
+    teacher = None
+    if config.train.teacher is not None:
+        teacher = load_teacher(config.train.teacher, dataset.class_names, mean, std, chosen.model.dtype or np.float32)
+        remarks += (f"taught by {config.train.teacher}, {teacher.info['arch']} of width {teacher.info['width']}",)
+    program = make_program(chosen, model, shapes, mean, std, teacher)
     state = jax.device_put(program.create_state(model), replicated(mesh))
     graphdef, keys = nnx.graphdef(model), split_by_purpose(jax.random.key(config.train.seed))
+    feed = make_feed(config, train, keys.order, mesh)
+    info = _checkpoint_info(config, dataset, mean, std)
     run = Run(
         config=config,
         dataset=dataset,
         mesh=mesh,
-        feed=ResidentFeed(*train, batch_size=config.train.batch_size, key=keys.order, mesh=mesh),
+        feed=feed,
+        data=feed.data if teacher is None else Taught(feed.data, jax.device_put(teacher.weights, replicated(mesh))),
         program=program,
         steps=CompiledStep(program.run_steps),
         small_steps=CompiledStep(program.run_small_steps),
         evaluations={
-            name: on_devices(split, config.evaluate.batch_size, mesh)
+            name: evaluation_batches(split, config.evaluate.batch_size, mesh, config.data.workers)
             for name, split in (("val", dataset.val), ("test", dataset.test))
             if split is not None
         },
@@ -113,7 +114,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
             tta: make_eval_step(graphdef, partial(normalize, mean=mean, std=std), tta=tta)
             for tta in dict.fromkeys(("none", config.evaluate.tta))
         },
-        info=_checkpoint_info(config, dataset, mean, std),
+        info=info if teacher is None else info | {"teacher": teacher.info},
         remarks=remarks,
     )
     return run, state
@@ -124,17 +125,11 @@ def _checkpoint_info(config: Config, dataset: Dataset, mean: np.ndarray, std: np
     return {
         "config": as_dict(config),
         "class_names": list(dataset.class_names),
-        "image_shape": list(dataset.train.images.shape[1:]),
-        "train_images": len(dataset.train.labels),
-        "test_images": len(dataset.test.labels),
+        "image_shape": list(dataset.train.image_shape),
+        "resize": config.data.resize,
+        "train_images": dataset.train.num_images,
+        "test_images": dataset.test.num_images,
         "data": dataset.contents,
         "mean": mean.tolist(),
         "std": std.tolist(),
     }
-
-
-def on_devices(split: Split, batch_size: int, mesh: Mesh) -> list[EvalBatch]:
-    """Put a split on the devices in batches, their size rounded up to divide evenly and no larger than the split."""
-    batch_size = min(batch_size, len(split.labels))
-    batch_size = -(-batch_size // mesh.size) * mesh.size
-    return [place(batch, sharded(mesh)) for batch in eval_batches(*split, batch_size)]

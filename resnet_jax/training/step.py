@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from resnet_jax.classifier.tta import Tta, averaged_logits
 from resnet_jax.hardware.compilation import compiler_options
-from resnet_jax.training.loss import cross_entropy
+from resnet_jax.training.loss import OF_LABELS, Criterion
 from resnet_jax.training.metrics import EvalMetrics, TrainMetrics
 from resnet_jax.training.randomness import split_by_purpose
 from resnet_jax.training.state import TrainState
@@ -25,6 +25,8 @@ class Batch(NamedTuple):
 
     images: Float[Array, "batch height width 3"]
     soft_labels: Float[Array, "batch classes"]
+    teacher_logits: Float[Array, "batch classes"] | None = None
+    """What a teacher, if there is one, makes of the images."""
 
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, TrainMetrics]]
@@ -34,6 +36,7 @@ def make_train_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
     *,
+    criterion: Criterion = OF_LABELS,
     ema_decay: float | None = None,
     frozen_statistics: bool = False,
 ) -> TrainStep:
@@ -42,6 +45,7 @@ def make_train_step(
     Args:
         graphdef: structure of the network.
         optimizer: from gradients to updates.
+        criterion: from logits and a batch's labels to the loss of each image; by default the cross-entropy.
         ema_decay: share of the averages kept at each step; less at first, min(decay, (1 + step) / (10 + step)).
         frozen_statistics: normalize by the running statistics, as in evaluation, and do not change them.
     """
@@ -51,7 +55,7 @@ def make_train_step(
         model = nnx.merge(graphdef, params, state.batch_stats, copy=True)
         dropout = jax.random.fold_in(split_by_purpose(state.key).dropout, state.step)
         logits = model(batch.images, train=not frozen_statistics, rngs=nnx.Rngs(dropout=dropout))
-        losses = cross_entropy(logits, batch.soft_labels)
+        losses = criterion(logits, batch.soft_labels, batch.teacher_logits)
         new_stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
         return losses.mean(), (new_stats, TrainMetrics.of_batch(losses, logits, batch.soft_labels, state.step))
 

@@ -1,4 +1,4 @@
-"""The end of a run: final evaluation, pictures, and the summary on the screen."""
+"""The end of a run: final evaluation, summary and pictures."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,16 +6,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
-from rich.console import Console
-from rich.table import Table
+from jaxtyping import PyTree
 
 from resnet_jax.hardware.sharding import replicated
 from resnet_jax.runs.folder import read_metrics
 from resnet_jax.runs.pictures import draw_confusion, draw_curves, draw_mistakes
 from resnet_jax.runs.stored import arranged_like, read_evaluated
 from resnet_jax.runs.tables import write_confusion, write_mistakes
-from resnet_jax.training.evaluation import evaluate
+from resnet_jax.training.evaluation import Evaluation, evaluate
 from resnet_jax.training.metrics import EvalMetrics
 from resnet_jax.training.setup import Run
 from resnet_jax.training.state import TrainState
@@ -47,8 +45,8 @@ def class_figures(result: EvalMetrics, names: Sequence[str]) -> dict[str, dict[s
 
 
 def summarize(
-    run: Run, state: TrainState, workdir: Path, *, seconds: float, speed: float | None
-) -> tuple[dict[str, Any], EvalMetrics, Float[np.ndarray, "n classes"]]:
+    run: Run, state: TrainState, workdir: Path, *, seconds: float, speed: float | None, waiting: float | None
+) -> tuple[dict[str, Any], Evaluation]:
     """Evaluate the run on the test split.
 
     It evaluates the weights of the best checkpoint if images are held out to choose it, otherwise the final ones.
@@ -59,15 +57,17 @@ def summarize(
         workdir: the run folder.
         seconds: time of the whole run so far, including interrupted parts.
         speed: training throughput, images per second.
+        waiting: share of the training time spent waiting for images.
 
     Returns:
-        The summary, the evaluation and the logits of the test images.
+        The summary, and the evaluation of the test images.
     """
     step, weights = _chosen(run, state, workdir)
-    result, logits = evaluate(run.eval_steps["none"], weights, run.evaluations["test"])
+    evaluation = evaluate(run.eval_steps["none"], weights, run.evaluations["test"])
+    result = evaluation.metrics
     summary: dict[str, Any] = {f"test_{name}": value for name, value in figures_of(result).items()}
     for tta in run.eval_steps.keys() - {"none"}:
-        augmented, _ = evaluate(run.eval_steps[tta], weights, run.evaluations["test"])
+        augmented = evaluate(run.eval_steps[tta], weights, run.evaluations["test"]).metrics
         summary |= {f"test_{name}_tta_{tta}": value for name, value in figures_of(augmented).items()}
     names = run.dataset.class_names
     summary |= {
@@ -80,22 +80,26 @@ def summarize(
         "steps": int(state.step),
         "seconds": seconds,
         "images_per_second": speed,
+        "feed": run.feed.state()["kind"],
+        "waiting_share": waiting,
     }
-    return summary, result, logits
+    return summary, evaluation
 
 
-def illustrate(
-    run: Run, result: EvalMetrics, logits: Float[np.ndarray, "n classes"], workdir: Path, say: Callable[[str], None]
-) -> None:
+def illustrate(run: Run, evaluation: Evaluation, workdir: Path, say: Callable[[str], None]) -> None:
     """Draw the pictures and write the tables of the test images; report each that fails, and make the others."""
-    dataset, names, confusion = run.dataset, run.dataset.class_names, np.asarray(result.confusion)
+    _, logits, labels, places = evaluation
+    dataset, names, confusion = run.dataset, run.dataset.class_names, np.asarray(evaluation.metrics.confusion)
     smoothed = run.config.train.label_smoothing > 0
+    files = [dataset.test_names[place] for place in places] if dataset.test_names else []
     for name, make in {
         "curves.png": lambda path: draw_curves(path, read_metrics(workdir), smoothed=smoothed),
         "confusion.png": lambda path: draw_confusion(path, confusion, names),
         "confusion.csv": lambda path: write_confusion(path, confusion, names),
-        "mistakes.png": lambda path: draw_mistakes(path, *dataset.test, logits, names, dataset.test_names),
-        "mistakes.csv": lambda path: write_mistakes(path, dataset.test.labels, logits, names, dataset.test_names),
+        "mistakes.png": lambda path: draw_mistakes(
+            path, lambda index: dataset.test.image(int(places[index])), labels, logits, names, files
+        ),
+        "mistakes.csv": lambda path: write_mistakes(path, labels, logits, names, files),
     }.items():
         try:
             make(workdir / name)
@@ -111,30 +115,3 @@ def _chosen(run: Run, state: TrainState, workdir: Path) -> tuple[int, tuple[PyTr
     like = dict(zip(("params", "batch_stats"), state.evaluated, strict=True))
     weights = jax.device_put(arranged_like(like, best.state), replicated(run.mesh))
     return best.step, (weights["params"], weights["batch_stats"])
-
-
-def print_summary(console: Console, summary: dict[str, Any], workdir: Path) -> None:
-    """Print the main figures, where everything is, and the commands that come next."""
-    table = Table(title=str(workdir), show_header=False, title_justify="left")
-    for name, value in summary.items():
-        if "accuracy" in name and isinstance(value, float):
-            table.add_row(name.replace("_", " "), f"{value:.2%}")
-    table.add_row("test loss", f"{summary['test_loss']:.4f}")
-    table.add_row("calibration error", f"{summary['test_calibration_error']:.2%} (|confidence - accuracy|)")
-    if summary.get("evaluated_step", summary["steps"]) != summary["steps"]:
-        table.add_row("evaluated step", f"{summary['evaluated_step']:,}, the best on val")
-    table.add_row("parameters", f"{summary['parameters']:,}")
-    table.add_row("time", f"{summary['seconds']:.0f} s")
-    if summary["images_per_second"]:
-        table.add_row("training speed", f"{summary['images_per_second']:,.0f} images/s")
-    console.print(table)
-    console.print(
-        f"Pictures: {workdir}/curves.png, confusion.png, mistakes.png; tables: confusion.csv, mistakes.csv; "
-        "all figures: summary.json, metrics.jsonl.\n"
-        f"Next:  tensorboard --logdir {workdir.parent}     (pip install tensorboard)\n"
-        "       the same command with --train.seed 1       to see how much of this is chance\n"
-        "       resnet-jax train --help                    to see all options",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )

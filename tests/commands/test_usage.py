@@ -7,6 +7,7 @@ import pytest
 from resnet_jax.cli import COMMANDS, call
 
 POSITIONAL = {
+    "prepare": "KIND",
     "predict": "MODEL IMAGE [IMAGE ...]",
     "evaluate": "MODEL",
     "export": "MODEL",

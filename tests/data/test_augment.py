@@ -88,7 +88,10 @@ def test_shrinking_is_a_triangle_filter_scaled_to_the_new_pixels(size):
     np.testing.assert_allclose(augment.shrink(images, size), expected, atol=1e-5)
 
 
-NOTHING = {"crop_padding": None, "flip": "none", "cutout": None, "small_size": None}
+NOTHING = {
+    **{"crop_padding": None, "flip": "none", "rand_augment": None, "cutout": None, "erasing": None},
+    **{"mixup": None, "cutmix": None, "small_size": None},
+}
 STATISTICS = {"mean": np.zeros(3, np.float32), "std": np.ones(3, np.float32)}
 
 
@@ -101,9 +104,12 @@ def test_without_options_images_are_normalized_and_labels_kept():
 
 
 def test_every_option_adds_an_augmentation():
-    options = {"crop_padding": 1, "flip": "random", "cutout": 2, "small_size": 4}
+    options = {
+        **{"crop_padding": 1, "flip": "random", "rand_augment": 9, "cutout": 2, "erasing": 0.2},
+        **{"mixup": 0.2, "cutmix": 1.0, "small_size": 4},
+    }
     counts = [len(augment.make_augmentations(**NOTHING | {name: it}, **STATISTICS)) for name, it in options.items()]
-    assert counts == [2, 2, 2, 2]
+    assert counts == [2] * len(options)
 
 
 def test_each_augmentation_has_its_own_key():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.description import describe
-from resnet_jax.data.memory import Dataset, Split, load
+from resnet_jax.data.memory import load
 from resnet_jax.data.source import open_folder
 
 

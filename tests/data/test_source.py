@@ -10,19 +10,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from resnet_jax.config import DataConfig
+from resnet_jax.data.choice import choose_feed, encoded
 from resnet_jax.data.memory import load
 from resnet_jax.data.reading import images
 from resnet_jax.data.reading.folder import has_class_folders, list_images
 from resnet_jax.data.reading.images import decode_rgb, encode_png
 from resnet_jax.data.source import open_folder, open_tfds
 from resnet_jax.errors import UsageError, UserError
-from resnet_jax.training.setup import open_source
+from resnet_jax.training.images import open_source
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +166,14 @@ def test_a_tfrecord_folder_loads_the_same_arrays_as_an_array_record_folder(tmp_p
     got = load(open_tfds("shapes", tmp_path), None)
     np.testing.assert_array_equal(got.train.images, expected.train.images)
     np.testing.assert_array_equal(got.test.labels, expected.test.labels)
+
+
+def test_a_tfrecord_folder_can_be_kept_in_memory_but_not_streamed(tmp_path):
+    to_tfrecord(prepare(Shapes, tmp_path))
+    source = open_tfds("shapes", tmp_path)
+    assert choose_feed(encoded(source, None), None, jax.devices()[0], crops=False)[0] == "resident"
+    with pytest.raises(UserError, match="--file_format=array_record"):
+        source.train[0]
 
 
 def test_a_truncated_tfrecord_file_is_named(tmp_path):

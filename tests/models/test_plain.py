@@ -61,6 +61,7 @@ def test_a_narrow_plain_network_is_identified_with_its_width():
     assert identify(to_torchvision(nnx.jit(network.build)())) == network
 
 
-def test_starting_as_a_shortcut_is_refused():
-    with pytest.raises(ValueError, match="zero_init"):
-        PlainNet18(zero_init=True)
+@pytest.mark.parametrize("option", [{"zero_init": True}, {"drop_path": 0.1}])
+def test_what_needs_a_shortcut_is_refused(option):
+    with pytest.raises(ValueError, match="shortcut"):
+        PlainNet18(**option)

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from resnet_jax import BottleneckBlock, Conv, ResNet, ResNet18, ResNet50, ResNetBlock
+from resnet_jax.models.layers.dropout import StochasticDepth
 
 
 class ResNet10(ResNet):
@@ -92,6 +93,26 @@ def test_a_block_with_zero_init_starts_as_its_shortcut(block, stride):
         conv, norm = module.downsample
         shortcut = norm(conv(images), train=False)
     np.testing.assert_array_equal(module(images), nnx.relu(shortcut))
+
+
+@pytest.mark.parametrize("block", [ResNetBlock, BottleneckBlock])
+def test_stochastic_depth_leaves_out_the_residual_of_some_images_and_doubles_the_others(block):
+    channels = 4 * block.expansion
+    module = block(channels, 4, drop_rate=0.5, rngs=nnx.Rngs(0))
+    images = draw(64, 3, 3, channels)
+    calm = block(channels, 4, rngs=nnx.Rngs(0))
+    residual = jax.jit(lambda images: nnx.merge(*nnx.split(calm), copy=True)(images + 100, train=True) - images - 100)
+    shortcut = images + 100  # far above 0, where the ReLU is the identity
+    got = module(shortcut, train=True, rngs=nnx.Rngs(dropout=1)) - shortcut
+    left_out = abs(got).max((1, 2, 3)) < 1e-3
+    np.testing.assert_allclose(got[~left_out], 2 * residual(images)[~left_out], atol=1e-3)
+    assert 20 < left_out.sum() < 44
+
+
+def test_the_rate_of_stochastic_depth_rises_linearly_to_that_of_the_last_block():
+    model = nnx.eval_shape(lambda: ResNet18(width=2, drop_path=0.7))
+    rates = [module.rate for _, module in nnx.iter_modules(model) if isinstance(module, StochasticDepth)]
+    np.testing.assert_allclose(sorted(rates), np.arange(8) / 10, atol=1e-6)
 
 
 def pulled_back(block, recompute):

@@ -79,7 +79,7 @@ def test_a_confusion_matrix_shows_any_class_names(tmp_path):
 def test_the_mistakes_show_any_class_names(tmp_path):
     images, labels = np.zeros((3, 8, 8, 3), np.uint8), np.arange(3, dtype=np.int32)
     logits = np.eye(3, dtype=np.float32)[[1, 2, 0]]
-    draw_mistakes(tmp_path / "mistakes.png", images, labels, logits, AWKWARD)
+    draw_mistakes(tmp_path / "mistakes.png", images.__getitem__, labels, logits, AWKWARD)
     assert min(size(tmp_path / "mistakes.png")) >= 300
 
 
@@ -87,7 +87,7 @@ def test_the_mistakes_show_any_class_names(tmp_path):
 def test_the_mistakes_are_at_most_24_in_rows_of_six(tmp_path, wrong, rows):
     images, labels = np.zeros((40, 8, 8, 3), np.uint8), np.zeros(40, np.int32)
     logits = np.eye(2, dtype=np.float32)[[1] * wrong + [0] * (40 - wrong)]
-    draw_mistakes(tmp_path / "mistakes.png", images, labels, logits, ("a", "b"))
+    draw_mistakes(tmp_path / "mistakes.png", images.__getitem__, labels, logits, ("a", "b"))
     assert size(tmp_path / "mistakes.png")[1] == pytest.approx(120 * (2.6 * rows + 0.5), abs=1)
 
 
@@ -160,7 +160,7 @@ def test_the_captions_of_the_mistakes_name_the_files_and_stay_apart(tmp_path, dr
     logits = np.eye(3, dtype=np.float32)[[1, 2] * 3 + [1]] * 20
     files = [f"photos/W{'W' * 40}{number}.jpg" for number in range(6)]
     names = ("M" * 60, "$x_{$", CAT)
-    draw_mistakes(tmp_path / "mistakes.png", images, labels, logits, names, [*files, f"photos/{CAT}.jpg"])
+    draw_mistakes(tmp_path / "mistakes.png", images.__getitem__, labels, logits, names, [*files, f"photos/{CAT}.jpg"])
     captions = [axes.title for axes in drawn[0].axes]
     assert [caption.get_text().splitlines()[2][-6:] for caption in captions[:6]] == [f"W{n}.jpg" for n in range(6)]
     assert "row 7 of mistakes.csv" in captions[6].get_text() and "#3" in captions[1].get_text()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
-from resnet_jax.data.memory import Dataset, Split
+from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.hardware.sharding import make_mesh
 from resnet_jax.training.loop import Call, advance, zero_metrics
 from resnet_jax.training.metrics import TrainMetrics

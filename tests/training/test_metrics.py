@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.training.loss import cross_entropy
+from resnet_jax.training.loss import binary_cross_entropy, cross_entropy
 from resnet_jax.training.metrics import NEVER, EvalMetrics, TrainMetrics
 
 RNG = np.random.default_rng(0)
@@ -38,6 +38,26 @@ def test_cross_entropy_is_linear_in_the_soft_labels():
     uniform = -jax.nn.log_softmax(logits).mean(1)
     expected = 0.9 * cross_entropy(logits, SOFT_LABELS) + 0.1 * uniform
     np.testing.assert_allclose(cross_entropy(logits, 0.9 * SOFT_LABELS + 0.1 / 10), expected, rtol=1e-5)
+
+
+def test_binary_cross_entropy_counts_every_class_of_a_mixed_image_as_present():
+    logits, mixed = jnp.asarray(LOGITS), 0.7 * SOFT_LABELS + 0.3 * jnp.roll(SOFT_LABELS, 1, 0)
+    present = np.maximum(SOFT_LABELS, np.roll(SOFT_LABELS, 1, 0))
+    probabilities = 1 / (1 + np.exp(-LOGITS))
+    expected = -(present * np.log(probabilities) + (1 - present) * np.log(1 - probabilities)).mean(1)
+    np.testing.assert_allclose(binary_cross_entropy(logits, mixed), expected, rtol=1e-5)
+
+
+def test_binary_cross_entropy_leaves_out_a_class_of_a_fifth_or_less():
+    logits, mixed = jnp.asarray(LOGITS), 0.85 * SOFT_LABELS + 0.15 * jnp.roll(SOFT_LABELS, 1, 0)
+    np.testing.assert_allclose(binary_cross_entropy(logits, mixed), binary_cross_entropy(logits, SOFT_LABELS))
+
+
+def test_the_training_accuracy_of_mixed_images_is_that_of_their_larger_part():
+    other = jnp.roll(SOFT_LABELS, 1, 0)
+    for own, labels in ((0.6, SOFT_LABELS), (0.4, other)):
+        metrics = TrainMetrics.of_batch(jnp.ones(200), 9 * labels, own * SOFT_LABELS + (1 - own) * other, jnp.int32(0))
+        assert metrics.correct == metrics.count == 200
 
 
 def test_cross_entropy_of_half_precision_logits_is_float32():

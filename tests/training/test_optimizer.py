@@ -59,6 +59,28 @@ def test_muon_updates_convolutions_and_sgd_updates_everything_else():
     assert 0.05 < jnp.linalg.norm(updates["conv1"]["kernel"].reshape(-1, 4), ord=2) < 0.15
 
 
+def test_two_steps_of_lamb_equal_its_definition():
+    """Algorithm 2 of arXiv:1904.00962, with bias correction, and without scaling and decay of a bias."""
+    rng, decay, rate = np.random.default_rng(0), 0.02, 0.1
+    expected = {"kernel": rng.normal(size=(4, 3)), "bias": rng.normal(size=3)}
+    params = jax.tree.map(jnp.float32, expected)
+    optimizer = make_optimizer(optax.constant_schedule(rate), method="lamb", momentum=0.9, weight_decay=decay)
+    state, mean, square = optimizer.init(params), {"kernel": 0.0, "bias": 0.0}, {"kernel": 0.0, "bias": 0.0}
+    for step in (1, 2):
+        grads = {name: rng.normal(size=value.shape) for name, value in expected.items()}
+        updates, state = optimizer.update(jax.tree.map(jnp.float32, grads), state, params)
+        params = optax.apply_updates(params, updates)
+        for name, grad in grads.items():
+            mean[name] = 0.9 * mean[name] + 0.1 * grad
+            square[name] = 0.999 * square[name] + 0.001 * grad**2
+            update = (mean[name] / (1 - 0.9**step)) / (np.sqrt(square[name] / (1 - 0.999**step)) + 1e-6)
+            if name == "kernel":
+                update += decay * expected[name]
+                update *= np.linalg.norm(expected[name]) / np.linalg.norm(update)
+            expected[name] = expected[name] - rate * update
+    jax.tree.map(lambda got, it: np.testing.assert_allclose(got, it, rtol=1e-4, atol=1e-5), params, expected)
+
+
 def test_decay_applies_to_every_kernel_and_to_nothing_else():
     params = nnx.state(nnx.eval_shape(lambda: ResNet18(width=4)), nnx.Param)
     mask = nnx.to_pure_dict(kernels(params))

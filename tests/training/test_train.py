@@ -42,16 +42,17 @@ from resnet_jax.runs.opening import open_workdir
 from resnet_jax.training import loop
 from resnet_jax.training import summary as summary_module
 from resnet_jax.training.evaluation import evaluate
+from resnet_jax.training.images import open_source
 from resnet_jax.training.interrupt import Interrupted
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.progress import Display
-from resnet_jax.training.setup import assemble, open_source
+from resnet_jax.training.setup import assemble
 from resnet_jax.training.state import TrainState
 
 REPO = Path(__file__).parents[2]
 STEPS_PER_EPOCH = 1437 // 16
 LAST = 4 * STEPS_PER_EPOCH
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds", "images_per_second", "waiting_share")
 
 
 @dataclass(frozen=True)
@@ -518,7 +519,7 @@ def test_the_first_epochs_train_on_shrunk_images(trainer):
     def side(step: int) -> int:
         make_steps = run.program.run_small_steps if step < 22 else run.program.run_steps
         (call,) = loop.advance(run, jax.tree.map(jax.numpy.copy, state), TrainMetrics.zero(), step, step + 1)
-        jaxpr = jax.make_jaxpr(make_steps)(state, TrainMetrics.zero(), run.feed.data, run.feed.take(0, 1))
+        jaxpr = jax.make_jaxpr(make_steps)(state, TrainMetrics.zero(), run.data, run.feed.take(0, 1))
         assert int(call.metrics.count) == 64
         return 5 if "f32[64,5,5,3]" in str(jaxpr) else 8
 
@@ -628,7 +629,7 @@ def test_the_evaluation_is_the_same_at_any_batch_size(trainer, whole):
     for batch_size in (7, 64, 360):
         sized = replace(config, evaluate=replace(config.evaluate, batch_size=batch_size))
         run, _ = assemble(sized, load(open_source(config.data), config.data.image_size), one_device_mesh(16))
-        results.append(evaluate(run.eval_steps["none"], weights, run.evaluations["test"])[0])
+        results.append(evaluate(run.eval_steps["none"], weights, run.evaluations["test"]).metrics)
     summary = read_summary(workdir)
     for result in results:
         assert result.confusion.sum() == 360

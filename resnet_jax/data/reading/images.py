@@ -4,9 +4,10 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -16,6 +17,7 @@ from resnet_jax.data.reading.formats import image_suffixes
 from resnet_jax.errors import UserError
 
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"]
+Result = TypeVar("Result")
 THIN = 64  # times the square's area; above it only the square is resized: a line of pixels could take 1 GB
 _CHUNK = 1024  # examples read ahead, which bounds the memory for encoded images
 
@@ -30,10 +32,11 @@ class Example(NamedTuple):
 
 @runtime_checkable
 class Examples(Protocol):
-    """Examples whose number is known before they are read."""
+    """Examples whose number is known before they are read; pickled, they can be read in another process."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Example]: ...
+    def __getitem__(self, index: int, /) -> Example: ...
 
 
 def encode_png(image: UInt8[np.ndarray, "height width *channels"]) -> bytes:
@@ -59,27 +62,21 @@ def decode_rgb(
         OSError, SyntaxError, ValueError: Pillow can't read it, it is truncated, or the range of its values is unknown.
         Image.DecompressionBombError: it has more pixels than Pillow's limit, about 179 million.
     """
-    image_suffixes()  # which makes Pillow know all formats
-    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+    with open_image(encoded) as image:
         return to_rgb(image, image_size, resize=resize, interpolation=interpolation)
+
+
+def open_image(encoded: bytes | Path) -> Image.Image:
+    """Open an image without decoding it; raise what `decode_rgb` raises."""
+    image_suffixes()  # which makes Pillow know all formats
+    return Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
 
 
 def to_rgb(
     image: Image.Image, image_size: int | None, *, resize: int | None = None, interpolation: Interpolation = "bilinear"
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Do the same as `decode_rgb` with an image of Pillow, which stays as it is."""
-    image.load()
-    kind = image.format
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        image = ImageOps.exif_transpose(image)  # a copy
-    if image.mode == "F" or (image.mode == "I" and kind != "PPM"):  # Pillow would clip them to 0..255
-        raise ValueError("it has 32 bits per pixel, of which the range is not known; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip as well
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif "transparency" in image.info:
-        image = image.convert("RGBA")
-    if image.mode != "RGB":
-        image = image.convert("RGB")
+    image = upright_rgb(image)
     if image_size is not None:
         shorter = resize or image_size
         # Like torchvision: the longer side is cut to whole pixels, and half pixels at the corner are rounded to even.
@@ -94,6 +91,21 @@ def to_rgb(
             box = (square[0] * across, square[1] * down, square[2] * across, square[3] * down)
             image = image.resize((image_size, image_size), filter_, box=box)
     return np.asarray(image)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Decode an image of Pillow to RGB, and turn it upright; raise what `decode_rgb` raises."""
+    image.load()
+    kind = image.format
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)  # a copy
+    if image.mode == "F" or (image.mode == "I" and kind != "PPM"):  # Pillow would clip them to 0..255
+        raise ValueError("it has 32 bits per pixel, of which the range is not known; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip as well
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def decode(
@@ -137,19 +149,25 @@ def _decode_each(
 def _decoder(
     image_size: int | None, resize: int | None, interpolation: Interpolation
 ) -> Callable[[Example], UInt8[np.ndarray, "height width 3"]]:
-    """Make the function that decodes an example, with an error that names it."""
+    """Make the function that decodes an example."""
+    decode = partial(decode_rgb, image_size=image_size, resize=resize, interpolation=interpolation)
+    return lambda example: decoding(example, decode)
 
-    def decode_one(example: Example) -> np.ndarray:
-        try:
-            return decode_rgb(example.encoded, image_size, resize=resize, interpolation=interpolation)
-        except Image.DecompressionBombError as error:
-            raise UserError(f"{example.origin} is too large ({error}): make it smaller.") from error
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(
-                f"{example.origin} is not a readable image ({error}): remove it, or replace it with an intact copy."
-            ) from error
 
-    return decode_one
+def decoding(example: Example, decode: Callable[[bytes | Path], Result]) -> Result:
+    """Return `decode` of an example's encoded image.
+
+    Raises:
+        UserError: it is not readable; the message names it.
+    """
+    try:
+        return decode(example.encoded)
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{example.origin} is too large ({error}): make it smaller.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(
+            f"{example.origin} is not a readable image ({error}): remove it, or replace it with an intact copy."
+        ) from error
 
 
 def _size(shape: tuple[int, ...]) -> str:

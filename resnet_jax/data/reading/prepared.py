@@ -3,11 +3,16 @@
 import contextlib
 import io
 import re
+import resource
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -17,6 +22,7 @@ from resnet_jax.data.reading.tfds_folders import OWN, prepared_folders
 from resnet_jax.errors import UserError
 
 _CHUNK = 1024  # records read at once
+_OTHER_FILES = 2048  # open files beside the shards of a split
 
 
 def open_builder(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
@@ -103,28 +109,69 @@ class PreparedSplit:
         return self.builder.info.splits[self.split].num_examples
 
     def __iter__(self) -> Iterator[Example]:
-        every = self.builder.info.features
-        features = tfds.features.FeaturesDict({key: every[key] for key in (self.image_key, self.label_key)})
-        decoders = {self.image_key: tfds.decode.SkipDecoding()}
-        for index, record in enumerate(self._records()):
-            example = features.deserialize_example_np(record, decoders=decoders)
-            origin = f"{self.builder.info.full_name} {self.split} image {index}"
-            yield Example(origin, example[self.image_key], int(example[self.label_key]))
+        for index, record in enumerate(self._every_record()):
+            yield self._example(index, record)
 
-    def _records(self) -> Iterator[bytes]:
+    def __getitem__(self, index: int) -> Example:
+        """Return one example; indices are from 0 to the number of examples - 1.
+
+        Raises:
+            UserError: the records can't be read, or their format has no index.
+        """
+        with self._naming_damage():
+            record = self._source[index]
+        return self._example(index, record)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if not key.startswith("_")}  # without open files
+
+    def _example(self, index: int, record: bytes) -> Example:
+        example = self._features.deserialize_example_np(record, decoders={self.image_key: tfds.decode.SkipDecoding()})
+        origin = f"{self.builder.info.full_name} {self.split} image {index}"
+        return Example(origin, example[self.image_key], int(example[self.label_key]))
+
+    @cached_property
+    def _features(self) -> tfds.features.FeaturesDict:
+        every = self.builder.info.features
+        return tfds.features.FeaturesDict({key: every[key] for key in (self.image_key, self.label_key)})
+
+    @cached_property
+    def _source(self) -> Any:
+        if self.builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+            raise UserError(
+                f"{self.builder.data_dir} is prepared as {self.builder.info.file_format.value}, which can only be read "
+                "from its beginning: prepare it with --file_format=array_record to stream it."
+            )
+        _allow_open_files(len(self.builder.info.splits[self.split].filepaths))
+        return self.builder.as_data_source(self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+
+    def _every_record(self) -> Iterator[bytes]:
         if self.builder.info.file_format == tfds.core.FileFormat.TFRECORD:
             for path in self.builder.info.splits[self.split].filepaths:
                 yield from read_tfrecord(Path(path))
             return
-        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        for start, end in pairwise((0, *range(1, len(self), _CHUNK), len(self))):  # the first alone, for its size
+            with self._naming_damage():
+                records = self._source.__getitems__(range(start, end))
+            yield from records
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
         try:
-            source = self.builder.as_data_source(self.split, deserialize_method=raw)
-            for start in range(0, len(source), _CHUNK):
-                yield from source.__getitems__(range(start, min(start + _CHUNK, len(source))))
+            yield
         except RuntimeError as error:  # array_record's, for a file that is missing, cut short or altered
             raise UserError(
                 f"{self.builder.data_dir} is damaged ({error}): delete it and prepare or copy it again."
             ) from error
+
+
+def _allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files, often 1,024: shards stay open, and ImageNet has 1,024 of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def read_tfrecord(path: Path) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from resnet_jax.models.layers.convolution import Conv
+from resnet_jax.models.layers.dropout import StochasticDepth
 from resnet_jax.models.layers.norm import BatchNorm
 from resnet_jax.models.layers.sequential import apply
 
@@ -55,6 +56,7 @@ class ResNetBlock(nnx.Module):
         zero_init: start the last norm's scale at 0, so that the block starts as the identity (Goyal et al. 2017, 5.1).
         recompute: in the backward pass, compute everything but the convolutions and statistics again (Chen et al. 2016,
             arXiv:1604.06174, section 3). This saves memory on a GPU, but not on a TPU.
+        drop_rate: probability with which the residual of an image is left out in training; see `StochasticDepth`.
         rngs: draws the weights, from its `params` stream.
     """
 
@@ -72,6 +74,7 @@ class ResNetBlock(nnx.Module):
         norm: Norm | None = None,
         zero_init: bool = False,
         recompute: bool = False,
+        drop_rate: float = 0.0,
         rngs: nnx.Rngs,
     ):
         conv = partial(Conv, dtype=dtype, rngs=rngs)
@@ -82,13 +85,19 @@ class ResNetBlock(nnx.Module):
         self.bn2 = norm(channels)
         self.downsample = self.make_downsample(in_channels, channels, stride, conv, norm)
         self.recompute = recompute
+        self.stochastic_depth = StochasticDepth(drop_rate)
         if zero_init:
             self.bn2.scale[...] = jnp.zeros_like(self.bn2.scale[...])
 
     def __call__(
-        self, images: Float[Array, "batch height width in_channels"], *, train: bool | None = None
+        self,
+        images: Float[Array, "batch height width in_channels"],
+        *,
+        train: bool | None = None,
+        rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch out_height out_width out_channels"]:
-        return nnx.relu(_shortcut(self.downsample, images, train) + self.residual(images, train=train))
+        residual = self.stochastic_depth(self.residual(images, train=train), train=train, rngs=rngs)
+        return nnx.relu(_shortcut(self.downsample, images, train) + residual)
 
     def residual(self, images: jax.Array, *, train: bool | None = None) -> jax.Array:
         """Compute what the block adds to its shortcut."""
@@ -110,7 +119,7 @@ class BottleneckBlock(nnx.Module):
         stride: stride of the 3x3 convolution; 2 halves the resolution.
         groups: groups of the 3x3 convolution (ResNeXt, Xie et al. 2016, arXiv:1611.05431).
         inner_factor: channels of the 3x3 convolution, as a multiple of `channels` (wide ResNets and ResNeXt).
-        dtype, norm, zero_init, recompute, rngs: as in `ResNetBlock`.
+        dtype, norm, zero_init, recompute, drop_rate, rngs: as in `ResNetBlock`.
     """
 
     expansion = 4
@@ -127,6 +136,7 @@ class BottleneckBlock(nnx.Module):
         norm: Norm | None = None,
         zero_init: bool = False,
         recompute: bool = False,
+        drop_rate: float = 0.0,
         rngs: nnx.Rngs,
     ):
         conv = partial(Conv, dtype=dtype, rngs=rngs)
@@ -140,13 +150,19 @@ class BottleneckBlock(nnx.Module):
         self.bn3 = norm(outer)
         self.downsample = make_projection(in_channels, outer, stride, conv, norm)
         self.recompute = recompute
+        self.stochastic_depth = StochasticDepth(drop_rate)
         if zero_init:
             self.bn3.scale[...] = jnp.zeros_like(self.bn3.scale[...])
 
     def __call__(
-        self, images: Float[Array, "batch height width in_channels"], *, train: bool | None = None
+        self,
+        images: Float[Array, "batch height width in_channels"],
+        *,
+        train: bool | None = None,
+        rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch out_height out_width out_channels"]:
         residual = self.bn3(self._convolved(images, train), train=train)
+        residual = self.stochastic_depth(residual, train=train, rngs=rngs)
         return nnx.relu(_shortcut(self.downsample, images, train) + residual)
 
     @_recomputable
