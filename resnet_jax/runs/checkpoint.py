@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from jax.sharding import Sharding
 from jaxtyping import PyTree
 
 from resnet_jax.errors import UserError
+from resnet_jax.hardware.processes import first_only, is_first
 from resnet_jax.runs.folder import complete_steps
 from resnet_jax.runs.manifest import check_manifest, write_manifest
 from resnet_jax.runs.stored import Restored, reason, stored_structure, structure_of
@@ -36,11 +38,7 @@ class Checkpoints:
         self.directory = directory.absolute()
         self._best = best
         self._damaged: dict[int, str] = {}
-        for step in complete_steps(self.directory):
-            try:
-                check_manifest(self.directory / str(step))
-            except (ValueError, OSError) as error:
-                self._set_aside(step, error)
+        first_only(self._set_damaged_aside)
         kept = [policies.LatestN(keep), policies.BestN(get_metric_fn=_score, n=1)] if best else [policies.LatestN(keep)]
         self._manager = ocp.CheckpointManager(
             self.directory,
@@ -112,7 +110,7 @@ class Checkpoints:
             except (MemoryError, jax.errors.JaxRuntimeError, UserError):
                 raise  # not a fault of the file
             except Exception as error:  # whatever a damaged file makes Orbax or TensorStore raise
-                self._set_aside(step, error)
+                first_only(partial(self._set_aside, step, error))
                 self._manager.reload()
         for step, why in sorted(self._damaged.items(), reverse=True):
             report(f"can't read checkpoint {step} in {self.directory} ({why}); renamed to {step}.unreadable")
@@ -130,6 +128,8 @@ class Checkpoints:
 
     def _add_checksums(self) -> None:
         """Write the manifest of the checkpoint that is complete and about to get its final name."""
+        if not is_first():
+            return
         for unnamed in self.directory.glob("*.orbax-checkpoint-tmp*"):
             write_manifest(unnamed)
 
@@ -146,6 +146,13 @@ class Checkpoints:
                 f"checkpoint {step} in {self.directory} holds another network or optimizer than this version trains: "
                 f"differing arrays: {len(differing)} ({first}); use the version that wrote it, or another --workdir"
             )
+
+    def _set_damaged_aside(self) -> None:
+        for step in complete_steps(self.directory):
+            try:
+                check_manifest(self.directory / str(step))
+            except (ValueError, OSError) as error:
+                self._set_aside(step, error)
 
     def _set_aside(self, step: int, error: Exception) -> None:
         target = self.directory / f"{step}.unreadable"

@@ -1,0 +1,209 @@
+"""Several processes as one run: how they find each other, what they compare, and how they end together.
+
+A process that fails tells the others why through JAX's coordination service, and a thread in each of them listens: the
+main thread may be waiting for that process inside a collective operation, without end on a GPU or TPU.
+"""
+
+import json
+import os
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import jax
+
+from resnet_jax import entry
+from resnet_jax.errors import UsageError, UserError
+from resnet_jax.hardware import processes
+from resnet_jax.runs.environment import environment
+from resnet_jax.training.interrupt import Interrupted
+
+HEARTBEAT = 20
+"""Seconds without a sign of life after which a process counts as lost."""
+CONNECTING = 300
+"""Seconds that the processes of a run may take to start, JAX's own default: a cluster may still load their image."""
+LINGERING = 3.0
+"""Seconds that a failed process stays, so that the others read why; process 0 holds the service that tells them."""
+FAILURE = "resnet_jax/failure"
+
+_ending = threading.Lock()
+"""Held by the one thread that ends this process."""
+
+
+def announced(environ: Mapping[str, str], root: Path = Path("/")) -> str | None:
+    """Return the cluster that has started several processes, if it is one whose other processes JAX finds.
+
+    Args:
+        environ: environment variables.
+        root: of the file system.
+    """
+    if int(environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NODELIST" in environ:
+        return "SLURM"
+    if int(environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+        return "Open MPI"
+    if "KUBERNETES_SERVICE_HOST" in environ and "JOB_COMPLETION_INDEX" in environ:
+        return "Kubernetes"
+    if "," in _tpu_hosts(environ, root):
+        return "Cloud TPU"
+    return None
+
+
+def _tpu_hosts(environ: Mapping[str, str], root: Path) -> str:
+    """Return the hosts of a TPU slice, separated by commas: variables in Kubernetes, elsewhere Google's metadata."""
+    for name in ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES"):
+        if name in environ:
+            return environ[name]
+    devices = [path for pattern in ("accel[0-9]*", "vfio/[0-9]*") for path in (root / "dev").glob(pattern)]
+    if not devices or "TPU_SKIP_MDS_QUERY" in environ:
+        return ""
+    server = environ.get("GCE_METADATA_IP", "metadata.google.internal")
+    address = f"http://{server}/computeMetadata/v1/instance/attributes/worker-network-endpoints"
+    try:
+        with urlopen(Request(address, headers={"Metadata-Flavor": "Google"}), timeout=2) as answer:
+            return answer.read().decode()
+    except OSError:  # another machine with such devices, or a TPU with one host
+        return ""
+
+
+@contextmanager
+def joined(
+    coordinator: str | None, process_count: int | None, process_index: int | None, *, connecting: int = CONNECTING
+) -> Iterator[None]:
+    """Be one process of a run inside, if the arguments or the environment say that there are several.
+
+    An error inside ends this process and the others; each prints what has happened. A stop that all have agreed on,
+    and the end of the run, wait for all.
+
+    Args:
+        coordinator: address and port of process 0; None, as the next two, for what JAX finds in the environment.
+        process_count: number of processes.
+        process_index: number of this one.
+        connecting: seconds to wait for the others.
+
+    Raises:
+        UserError: the other processes, or the address of the first one, can't be found.
+    """
+    cluster = announced(os.environ)
+    if coordinator is None and cluster is None:
+        yield
+        return
+    with _connection_faults(coordinator or f"as {cluster} describes it", connecting):
+        _connect(coordinator, process_count, process_index, connecting)
+    done = threading.Event()
+    threading.Thread(target=_listen, args=(done,), daemon=True).start()
+    try:
+        yield
+    except (KeyboardInterrupt, BrokenPipeError) as error:  # ends at once, as without other processes
+        _tell(error)
+        raise
+    except Interrupted:
+        _leave(done)
+        raise
+    except BaseException as error:
+        _fail(error)
+    _leave(done)
+
+
+def compare_starts(config: dict[str, Any], workdir: Path) -> None:
+    """Compare configuration, versions and run folder of all processes.
+
+    Raises:
+        UsageError: they differ.
+    """
+    if processes.count() > 1:
+        own = environment()
+        data = {key: value for key, value in config["data"].items() if key != "workers"}  # changes no result
+        versions = {key: own[key] for key in ("packages", "python", "git_commit", "backend")}
+        processes.check_equal({**versions, **config, "data": data, "workdir": str(workdir.absolute())})
+
+
+def compare_data(info: dict[str, Any], feed: dict[str, Any]) -> None:
+    """Compare what the processes have read: metadata of a checkpoint, and the state of the feed.
+
+    Raises:
+        UsageError: they differ.
+    """
+    names = ("class_names", "image_shape", "train_images", "test_images", "data", "teacher")
+    processes.check_equal({"feed": feed, **{name: info[name] for name in names if name in info}})
+
+
+def _connect(coordinator: str | None, process_count: int | None, process_index: int | None, connecting: int) -> None:
+    # JAX's service for preemption notices SIGTERM alone, and takes that signal from `StopRequest`.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        coordinator,
+        process_count,
+        process_index,
+        initialization_timeout=connecting,
+        heartbeat_timeout_seconds=HEARTBEAT,
+    )
+
+
+@contextmanager
+def _connection_faults(where: str, connecting: int) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        reason = (str(error) or repr(error)).splitlines()[0][:200]
+        raise UserError(
+            f"the processes of this run did not find each other within {connecting} s (coordinator: {where}; "
+            f"{reason}): start all of them, with an address and port of process 0 that the other hosts can reach, or "
+            "give --distributed.coordinator, --distributed.process-count and --distributed.process-index"
+        ) from error
+
+
+def _listen(done: threading.Event) -> None:
+    """End this process when another one tells that it has failed."""
+    while not done.wait(1.0):
+        with suppress(jax.errors.JaxRuntimeError):  # nobody has told anything
+            code, message = json.loads(_client().key_value_try_get(FAILURE))
+            _ending.acquire()
+            _end((UsageError if code == UsageError.exit_code else UserError)(message))
+
+
+def _fail(error: BaseException) -> None:
+    """Tell the other processes of an error, and end this one."""
+    _ending.acquire()
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        said = str(error).splitlines()[0][:200]
+        error = UserError(
+            "lost another process of this run, whose own output says why unless it was killed; the same command on all "
+            f"hosts continues from the last checkpoint ({said})"
+        )
+    _tell(error)
+    _end(error)
+
+
+def _tell(error: BaseException) -> None:
+    what = str(error) if isinstance(error, UserError) else f"{type(error).__name__} {error}".strip()
+    told = getattr(error, "exit_code", 1), f"process {jax.process_index()} has failed: {what}"
+    with suppress(jax.errors.JaxRuntimeError):  # another process was faster, or the service is lost
+        _client().key_value_set(FAILURE, json.dumps(told))
+
+
+def _end(error: BaseException) -> None:
+    """End this process at once: Python's normal end would wait for the others, and for threads that wait for them."""
+    if isinstance(error, UserError):
+        code = entry.report(error)
+    else:
+        traceback.print_exception(error)
+        code = 1
+    time.sleep(LINGERING)
+    os._exit(code)
+
+
+def _leave(done: threading.Event) -> None:
+    done.set()
+    jax.distributed.shutdown()
+
+
+def _client() -> Any:
+    from jax._src import distributed  # JAX has no public name for its store of keys and values; Orbax uses this one
+
+    return distributed.global_state.client
