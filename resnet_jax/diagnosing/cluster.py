@@ -17,6 +17,7 @@ def slurm(environ: Mapping[str, str]) -> Finding:
         found = f"a SLURM job of {tasks}, of which this process is none: {', '.join(missing)} not set"
         return Finding("note", "processes", found, "start the training with srun; without it, it is a single process")
     if "SLURM_GPUS_PER_TASK" in environ:
-        found = f"{tasks} under SLURM with --gpus-per-task: each sees one GPU, and JAX takes that with its local number"
-        return Finding("problem", "processes", found, "--gpus-per-node instead (jax issues 23452, 28194)")
+        found = f"{tasks} under SLURM, each of which sees one GPU and asks for that with its own number on the host"
+        remedy = "`sbatch --gpus-per-node` in the place of `sbatch --gpus-per-task` (jax issues 23452 and 28194)"
+        return Finding("problem", "processes", found, remedy)
     return Finding("ok", "processes", f"{tasks} under SLURM")

@@ -167,7 +167,7 @@ def orders(trainer: Trainer, folder: Path, count: int, devices: int, start: int 
     commands = [[sys.executable, "-c", ORDER, str(trainer.data), str(start)]] * count
     ended = Hosts(commands, folder, os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}).wait()
     assert [each.code for each in ended] == [0] * count, ended
-    return json.loads(ended[0].out)
+    return json.loads(ended[0].out.splitlines()[-1])  # after what gloo prints
 
 
 @pytest.fixture(scope="module")
@@ -343,16 +343,16 @@ def test_a_killed_first_process_ends_the_other(trainer, tmp_path):
     hosts.processes[0].kill()
     first, second = hosts.wait(60)
     assert first.code == -9 and second.code != 0
+    assert "another task died" in second.err or "lost another process" in second.err
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_to_the_second_process_saves_in_both_and_one_process_continues(trainer, tmp_path, number, code):
+def test_sigterm_to_the_second_process_saves_in_both_and_one_process_continues(trainer, tmp_path):
     hosts = trainer.start(tmp_path / "run", 2, 2)
     hosts.wait_for(tmp_path / "run" / "checkpoints" / str(STEPS))
-    hosts.processes[1].send_signal(number)
+    hosts.processes[1].send_signal(signal.SIGTERM)
     first, second = hosts.wait(60)
-    assert (first.code, second.code) == (code, code), first.err + second.err
+    assert (first.code, second.code) == (143, 143), first.err + second.err
     saved = [re.search(r"stopped and saved at step (\d+)", each.err) for each in (first, second)]
     assert saved[0] and saved[1] and saved[0][1] == saved[1][1]
     (alone,) = trainer.start(tmp_path / "run", 1, 4).wait()
