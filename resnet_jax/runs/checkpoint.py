@@ -1,6 +1,7 @@
 """Checkpoints with Orbax: written in the background, complete or not at all, restored onto any number of devices."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from jax.sharding import Sharding
 from jaxtyping import PyTree
 
 from resnet_jax.errors import UserError
-from resnet_jax.hardware.processes import first_only, is_first
+from resnet_jax.hardware.processes import count, first_only, is_first
 from resnet_jax.runs.folder import complete_steps
 from resnet_jax.runs.manifest import check_manifest, write_manifest
 from resnet_jax.runs.stored import Restored, reason, stored_structure, structure_of
@@ -46,7 +47,10 @@ class Checkpoints:
                 best_fn=_score if best else None,
                 preservation_policy=policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
+                async_options=ocp.AsyncOptions(
+                    post_finalization_callback=self._add_checksums,
+                    barrier_sync_fn=_barrier if count() > 1 else None,
+                ),
             ),
         )
 
@@ -195,3 +199,10 @@ def _differences(name: str, stored: Any, now: Any) -> Iterator[str]:
 
 def _score(metrics: dict[str, float]) -> float:
     return metrics["score"]
+
+
+def _barrier(*, key: str, timeout_ms: int) -> None:
+    """Wait for the other processes, unless this one is about to end because it could not write."""
+    if (failure := sys.exception()) is not None:  # Orbax would wait ten minutes before it raises it
+        raise failure
+    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)

@@ -30,6 +30,8 @@ CONNECTING = 300
 LINGERING = 3.0
 """Seconds that a failed process stays, so that the others read why; process 0 holds the service that tells them."""
 FAILURE = "resnet_jax/failure"
+ENDED = "[]"
+RESUME = "the same command on all hosts continues from the last checkpoint"
 
 _ending = threading.Lock()
 """Held by the one thread that ends this process."""
@@ -94,19 +96,19 @@ def joined(
         return
     with _connection_faults(coordinator or f"as {cluster} describes it", connecting):
         _connect(coordinator, process_count, process_index, connecting)
-    done = threading.Event()
-    threading.Thread(target=_listen, args=(done,), daemon=True).start()
+    listener = threading.Thread(target=_listen, daemon=True)
+    listener.start()
     try:
         yield
     except (KeyboardInterrupt, BrokenPipeError) as error:  # ends at once, as without other processes
         _tell(error)
         raise
     except Interrupted:
-        _leave(done)
+        _leave(listener)
         raise
     except BaseException as error:
         _fail(error)
-    _leave(done)
+    _leave(listener)
 
 
 def compare_starts(config: dict[str, Any], workdir: Path) -> None:
@@ -158,13 +160,20 @@ def _connection_faults(where: str, connecting: int) -> Iterator[None]:
         ) from error
 
 
-def _listen(done: threading.Event) -> None:
-    """End this process when another one tells that it has failed."""
-    while not done.wait(1.0):
-        with suppress(jax.errors.JaxRuntimeError):  # nobody has told anything
-            code, message = json.loads(_client().key_value_try_get(FAILURE))
-            _ending.acquire()
-            _end((UsageError if code == UsageError.exit_code else UserError)(message))
+def _listen() -> None:
+    """End this process when another one tells that it has failed; return when one tells that the run has ended."""
+    told = None
+    while told is None:
+        try:
+            told = _client().blocking_key_value_get(FAILURE, 10_000)  # milliseconds
+        except jax.errors.JaxRuntimeError as error:
+            if "UNAVAILABLE" in str(error):
+                entry.report(UserError(f"lost process 0 of this run; {RESUME}"))  # JAX is ending this process
+                return
+    if told != ENDED:
+        code, message = json.loads(told)
+        _ending.acquire()
+        _end((UsageError if code == UsageError.exit_code else UserError)(message))
 
 
 def _fail(error: BaseException) -> None:
@@ -173,8 +182,7 @@ def _fail(error: BaseException) -> None:
     if isinstance(error, jax.errors.JaxRuntimeError):
         said = str(error).splitlines()[0][:200]
         error = UserError(
-            "lost another process of this run, whose own output says why unless it was killed; the same command on all "
-            f"hosts continues from the last checkpoint ({said})"
+            f"lost another process of this run, whose own output says why unless it was killed; {RESUME} ({said})"
         )
     _tell(error)
     _end(error)
@@ -198,8 +206,10 @@ def _end(error: BaseException) -> None:
     os._exit(code)
 
 
-def _leave(done: threading.Event) -> None:
-    done.set()
+def _leave(listener: threading.Thread) -> None:
+    with suppress(jax.errors.JaxRuntimeError):  # another process was faster
+        _client().key_value_set(FAILURE, ENDED)
+    listener.join()
     jax.distributed.shutdown()
 
 

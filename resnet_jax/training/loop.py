@@ -194,8 +194,10 @@ def _saved(state: TrainState, metrics: TrainMetrics) -> dict[str, Any]:
 
 
 def _describe(run: Run, state: TrainState, step: int, workdir: Path) -> str:
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    parameters, count = sum(leaf.size for leaf in jax.tree.leaves(state.params)), processes.count()
+    lost = f"; {count} processes: if one is lost, all end, and the same command on all hosts continues"
     return (
         f"{parameters:,} parameters, {run.program.total_steps - step:,} steps to go, "
         f"{run.mesh.size} x {run.mesh.devices.flat[0].device_kind}; run folder {workdir}"
+        f"{lost if count > 1 else ''}"
     )
