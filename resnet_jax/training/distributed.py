@@ -94,8 +94,17 @@ def joined(
     if coordinator is None and cluster is None:
         yield
         return
-    with _connection_faults(coordinator or f"as {cluster} describes it", connecting):
-        _connect(coordinator, process_count, process_index, connecting)
+    with _connecting(coordinator or f"as {cluster} describes it", connecting):
+        # JAX's service for preemption notices SIGTERM alone, and takes that signal from `StopRequest`.
+        jax.config.update("jax_enable_preemption_service", False)
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(
+            coordinator,
+            process_count,
+            process_index,
+            initialization_timeout=connecting + 60,
+            heartbeat_timeout_seconds=HEARTBEAT,
+        )
     listener = threading.Thread(target=_listen, daemon=True)
     listener.start()
     try:
@@ -134,30 +143,26 @@ def compare_data(info: dict[str, Any], feed: dict[str, Any]) -> None:
     processes.check_equal({"feed": feed, **{name: info[name] for name in names if name in info}})
 
 
-def _connect(coordinator: str | None, process_count: int | None, process_index: int | None, connecting: int) -> None:
-    # JAX's service for preemption notices SIGTERM alone, and takes that signal from `StopRequest`.
-    jax.config.update("jax_enable_preemption_service", False)
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(
-        coordinator,
-        process_count,
-        process_index,
-        initialization_timeout=connecting,
-        heartbeat_timeout_seconds=HEARTBEAT,
-    )
-
-
 @contextmanager
-def _connection_faults(where: str, connecting: int) -> Iterator[None]:
+def _connecting(where: str, seconds: int) -> Iterator[None]:
+    """Turn an error inside into a `UserError`, and end the process after some seconds: JAX would abort it."""
+
+    def fault(reason: str) -> UserError:
+        return UserError(
+            f"the processes of this run did not find each other (coordinator: {where}; {reason}): start all of them "
+            f"within {seconds} s, with an address and port of process 0 that the other hosts can reach, or give "
+            "--distributed.coordinator, --distributed.process-count and --distributed.process-index"
+        )
+
+    timer = threading.Timer(seconds, lambda: os._exit(entry.report(fault(f"no answer in {seconds} s"))))
+    timer.daemon = True
+    timer.start()
     try:
         yield
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        reason = (str(error) or repr(error)).splitlines()[0][:200]
-        raise UserError(
-            f"the processes of this run did not find each other within {connecting} s (coordinator: {where}; "
-            f"{reason}): start all of them, with an address and port of process 0 that the other hosts can reach, or "
-            "give --distributed.coordinator, --distributed.process-count and --distributed.process-index"
-        ) from error
+        raise fault((str(error) or repr(error)).splitlines()[0][:200]) from error
+    finally:
+        timer.cancel()
 
 
 def _listen() -> None:

@@ -146,7 +146,7 @@ class Trainer:
         return [
             *(sys.executable, "train.py", "--config", "configs/digits.py", "--data.dir", str(self.data)),
             *("--model.width", "4", "--train.epochs", "4", "--train.batch-size", "272", "--evaluate.batch-size", "360"),
-            *("--model.pretrained", str(self.weights), "--optimizer.peak-learning-rate", "0.01"),
+            *("--model.pretrained", str(self.weights), "--optimizer.peak-learning-rate", "0.001"),
             *("--evaluate.every-epochs", "2", "--workdir", str(workdir), *options),
         ]
 
