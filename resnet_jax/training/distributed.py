@@ -1,4 +1,4 @@
-"""Several processes as one run: how they find each other, what they compare, and how they end together.
+"""Several processes as one run: how they find each other, and how they end together.
 
 A process that fails tells the others why through JAX's coordination service, and a thread in each of them listens: the
 main thread may be waiting for that process inside a collective operation, without end on a GPU or TPU.
@@ -9,18 +9,15 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import jax
 
 from resnet_jax import entry
 from resnet_jax.errors import UsageError, UserError
-from resnet_jax.hardware import processes
-from resnet_jax.runs.environment import environment
+from resnet_jax.hardware.clusters import announced
 from resnet_jax.training.interrupt import Interrupted
 
 HEARTBEAT = 20
@@ -31,45 +28,12 @@ LINGERING = 3.0
 """Seconds that a failed process stays, so that the others read why; process 0 holds the service that tells them."""
 FAILURE = "resnet_jax/failure"
 ENDED = "[]"
+BROKEN = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED")
+"""What JAX says of a connection to another process."""
 RESUME = "the same command on all hosts continues from the last checkpoint"
 
 _ending = threading.Lock()
 """Held by the one thread that ends this process."""
-
-
-def announced(environ: Mapping[str, str], root: Path = Path("/")) -> str | None:
-    """Return the cluster that has started several processes, if it is one whose other processes JAX finds.
-
-    Args:
-        environ: environment variables.
-        root: of the file system.
-    """
-    if int(environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NODELIST" in environ:
-        return "SLURM"
-    if int(environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
-        return "Open MPI"
-    if "KUBERNETES_SERVICE_HOST" in environ and "JOB_COMPLETION_INDEX" in environ:
-        return "Kubernetes"
-    if "," in _tpu_hosts(environ, root):
-        return "Cloud TPU"
-    return None
-
-
-def _tpu_hosts(environ: Mapping[str, str], root: Path) -> str:
-    """Return the hosts of a TPU slice, separated by commas: variables in Kubernetes, elsewhere Google's metadata."""
-    for name in ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES"):
-        if name in environ:
-            return environ[name]
-    devices = [path for pattern in ("accel[0-9]*", "vfio/[0-9]*") for path in (root / "dev").glob(pattern)]
-    if not devices or "TPU_SKIP_MDS_QUERY" in environ:
-        return ""
-    server = environ.get("GCE_METADATA_IP", "metadata.google.internal")
-    address = f"http://{server}/computeMetadata/v1/instance/attributes/worker-network-endpoints"
-    try:
-        with urlopen(Request(address, headers={"Metadata-Flavor": "Google"}), timeout=2) as answer:
-            return answer.read().decode()
-    except OSError:  # another machine with such devices, or a TPU with one host
-        return ""
 
 
 @contextmanager
@@ -120,29 +84,6 @@ def joined(
     _leave(listener)
 
 
-def compare_starts(config: dict[str, Any], workdir: Path) -> None:
-    """Compare configuration, versions and run folder of all processes.
-
-    Raises:
-        UsageError: they differ.
-    """
-    if processes.count() > 1:
-        own = environment()
-        data = {key: value for key, value in config["data"].items() if key != "workers"}  # changes no result
-        versions = {key: own[key] for key in ("packages", "python", "git_commit", "backend")}
-        processes.check_equal({**versions, **config, "data": data, "workdir": str(workdir.absolute())})
-
-
-def compare_data(info: dict[str, Any], feed: dict[str, Any]) -> None:
-    """Compare what the processes have read: metadata of a checkpoint, and the state of the feed.
-
-    Raises:
-        UsageError: they differ.
-    """
-    names = ("class_names", "image_shape", "train_images", "test_images", "data", "teacher")
-    processes.check_equal({"feed": feed, **{name: info[name] for name in names if name in info}})
-
-
 @contextmanager
 def _connecting(where: str, seconds: int) -> Iterator[None]:
     """Turn an error inside into a `UserError`, and end the process after some seconds: JAX would abort it."""
@@ -184,7 +125,7 @@ def _listen() -> None:
 def _fail(error: BaseException) -> None:
     """Tell the other processes of an error, and end this one."""
     _ending.acquire()
-    if isinstance(error, jax.errors.JaxRuntimeError):
+    if isinstance(error, jax.errors.JaxRuntimeError) and any(sign in str(error) for sign in BROKEN):
         said = str(error).splitlines()[0][:200]
         error = UserError(
             f"lost another process of this run, whose own output says why unless it was killed; {RESUME} ({said})"

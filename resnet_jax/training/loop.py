@@ -21,7 +21,7 @@ from resnet_jax.runs.checkpoint import Checkpoints
 from resnet_jax.runs.folder import read_summary
 from resnet_jax.runs.logbook import open_logbook
 from resnet_jax.runs.opening import open_workdir
-from resnet_jax.training.distributed import compare_data, compare_starts
+from resnet_jax.training.alike import compare_data, compare_starts
 from resnet_jax.training.epoch import finish_epoch
 from resnet_jax.training.faults import disk_faults, diverged, memory_faults
 from resnet_jax.training.images import read_images

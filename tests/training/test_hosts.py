@@ -24,9 +24,9 @@ from resnet_jax.config import DistributedConfig
 from resnet_jax.data.memory import load
 from resnet_jax.data.source import open_tfds
 from resnet_jax.errors import UsageError
+from resnet_jax.hardware.clusters import announced
 from resnet_jax.runs.folder import read_metrics, read_summary
 from resnet_jax.runs.stored import read_evaluated
-from resnet_jax.training.distributed import announced
 from resnet_jax.weights.files import write_weights
 
 REPO = Path(__file__).parents[2]
