@@ -211,6 +211,36 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class DistributedConfig:
+    """Which process of a run this is; needed where JAX can't ask a cluster. It is not stored with the run."""
+
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """Address of process 0 and a free port there, the same for all. By default what the cluster says, if anything."""
+    process_count: int | None = None
+    """Number of processes, each with its own devices; all run the same command."""
+    process_index: int | None = None
+    """Number of this process, from 0."""
+
+    def __post_init__(self):
+        given = {
+            "coordinator": self.coordinator,
+            "process-count": self.process_count,
+            "process-index": self.process_index,
+        }
+        missing = [f"--distributed.{name}" for name, value in given.items() if value is None]
+        if 0 < len(missing) < len(given):
+            raise UsageError(f"{' and '.join(missing)}: got nothing, expected all three --distributed options or none")
+        _require("--distributed.coordinator", self.coordinator, _is_address, "HOST:PORT, such as 10.0.0.1:8476")
+        _require("--distributed.process-count", self.process_count, lambda it: it >= 1, "1 or more")
+        _require(
+            "--distributed.process-index",
+            self.process_index,
+            lambda it: 0 <= it < (self.process_count or 1),
+            "a number from 0 to --distributed.process-count - 1",
+        )
+
+
+@dataclass(frozen=True)
 class Config:
     """The configuration of a run."""
 
@@ -275,6 +305,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for key in sorted(flat_old | flat_new)
         if flat_old.get(key, missing) != flat_new.get(key, missing)
     ]
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 2**16
 
 
 def _require(option: str, value: Any, holds: Callable[[Any], bool], expected: str) -> None:

@@ -27,12 +27,17 @@ def run(main: Callable[[], object], *, stopped: str = "stopped") -> None:
     try:
         main()
     except UserError as error:
-        _complain(f"error: {error}" if error.exit_code < 128 else str(error))
-        sys.exit(error.exit_code)
+        sys.exit(report(error))
     except BrokenPipeError:  # `... | head`
         os._exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         _end(stopped)
+
+
+def report(error: UserError) -> int:
+    """Print an error that the user caused, and return its exit code."""
+    _complain(f"error: {error}" if error.exit_code < 128 else str(error))
+    return error.exit_code
 
 
 def _interrupt(stopped: str, number: int, frame: FrameType | None) -> None:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from resnet_jax.config import Config
 from resnet_jax.data.dataset import Dataset
-from resnet_jax.training.evaluation import evaluate
+from resnet_jax.training.evaluation import measure
 from resnet_jax.training.loop import advance, zero_metrics
 from resnet_jax.training.setup import Run, assemble
 from resnet_jax.training.state import TrainState
@@ -63,7 +63,7 @@ def _steps(run: Run, state: TrainState, first: int, end: int, say: Callable[[str
 
 def _score(run: Run, state: TrainState, tta: str) -> float:
     """Return the accuracy on the test images."""
-    return evaluate(run.eval_steps[tta], state.evaluated, run.evaluations["test"]).metrics.accuracy
+    return measure(run.eval_steps[tta], state.evaluated, run.evaluations["test"]).accuracy
 
 
 def report(results: list[dict[str, Any]], devices: str) -> str:

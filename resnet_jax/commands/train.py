@@ -4,7 +4,7 @@ import logging
 import sys
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ import absl.logging
 import tyro
 
 from resnet_jax.commands.usage import fitting_help
-from resnet_jax.config import Config
+from resnet_jax.config import Config, DistributedConfig
 from resnet_jax.hardware.compilation_cache import keep_compiled
 from resnet_jax.recipe import parse
 
@@ -31,6 +31,7 @@ class Arguments(Config):
     """Run folder; a run of this configuration in it is resumed. By default runs/<config>-<time>."""
     wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
     """Weights & Biases project to log to; needs the extra `wandb`. By default none."""
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
 
 
 def train(args: list[str] | None = None, *, prog: str = "resnet-jax train") -> None:
@@ -41,13 +42,17 @@ def train(args: list[str] | None = None, *, prog: str = "resnet-jax train") -> N
     """
     with fitting_help(sys.argv if args is None else args):
         recipe, config, arguments = parse(Arguments, args, prog=prog)
-    workdir = arguments.workdir or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
 
     keep_compiled()
-    from resnet_jax.training import loop  # after the usage errors: importing JAX takes seconds
+    from resnet_jax.hardware.processes import gather  # after the usage errors: importing JAX takes seconds
+    from resnet_jax.training import loop
+    from resnet_jax.training.distributed import joined
 
     _hush_checkpoint_writers()
-    loop.train(config, workdir, wandb_project=arguments.wandb)
+    with joined(**asdict(arguments.distributed)):
+        new = f"runs/{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+        workdir = arguments.workdir or Path(gather(new)[0])  # the clocks of the processes differ
+        loop.train(config, workdir, wandb_project=arguments.wandb)
 
 
 def _hush_checkpoint_writers() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from resnet_jax.data.reading.cache import image_cache
-from resnet_jax.diagnosing import devices, packages, storage
+from resnet_jax.diagnosing import cluster, devices, packages, storage
 from resnet_jax.diagnosing.finding import Finding
 from resnet_jax.diagnosing.jax_process import ask_jax
 
@@ -29,6 +29,7 @@ def diagnose(root: Path, environ: Mapping[str, str], data_dir: Path) -> list[Fin
         devices.devices(answer),
         devices.accelerators(root, environ, answer, installed),
         devices.cores(root),
+        *([cluster.slurm(environ)] if "SLURM_JOB_ID" in environ else []),
         devices.huge_pages(root, environ, answer),
         packages.requirements(needed, installed),
         packages.jax_family(installed),

@@ -4,7 +4,7 @@ JAX sees a CPU as one device; with JAX_NUM_CPU_DEVICES=N in the environment, as 
 """
 
 import os
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -12,6 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from resnet_jax.errors import UsageError, UserError
+from resnet_jax.hardware import processes
 
 Result = TypeVar("Result")
 
@@ -45,6 +46,9 @@ def make_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
             f"--train.batch-size: got {batch_size} for {len(devices)} devices, expected a multiple of {len(devices)}, "
             f"for example --train.batch-size {near}"
         )
+    if processes.count() > 1:  # the devices of a process side by side, since it loads one part of each batch
+        ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+        return Mesh(np.array(ordered), ("data",), axis_types=(AxisType.Auto,))
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
@@ -73,6 +77,13 @@ def from_parts(local: np.ndarray, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_process_local_data(sharding, local)
 
 
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree[jax.Array]:
+    """Put arrays, the same in every process, onto all devices."""
+    if processes.count() == 1:
+        return jax.device_put(tree, replicated(mesh))
+    return jax.tree.map(lambda leaf: _replicate(leaf, replicated(mesh)), tree)  # device_put would compare each of them
+
+
 def settle(result: Result) -> Result:
     """Wait for a program's result if JAX sees the CPU as several devices, and return it.
 
@@ -81,3 +92,11 @@ def settle(result: Result) -> Result:
     if jax.default_backend() == "cpu" and jax.device_count() > 1:
         jax.block_until_ready(result)
     return result
+
+
+def _replicate(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(
+            place(np.asarray(jax.random.key_data(leaf)), sharding), impl=jax.random.key_impl(leaf)
+        )
+    return place(np.asarray(leaf), sharding)

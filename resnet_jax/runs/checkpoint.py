@@ -1,7 +1,9 @@
 """Checkpoints with Orbax: written in the background, complete or not at all, restored onto any number of devices."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from jax.sharding import Sharding
 from jaxtyping import PyTree
 
 from resnet_jax.errors import UserError
+from resnet_jax.hardware.processes import count, first_only, is_first
 from resnet_jax.runs.folder import complete_steps
 from resnet_jax.runs.manifest import check_manifest, write_manifest
 from resnet_jax.runs.stored import Restored, reason, stored_structure, structure_of
@@ -36,11 +39,7 @@ class Checkpoints:
         self.directory = directory.absolute()
         self._best = best
         self._damaged: dict[int, str] = {}
-        for step in complete_steps(self.directory):
-            try:
-                check_manifest(self.directory / str(step))
-            except (ValueError, OSError) as error:
-                self._set_aside(step, error)
+        first_only(self._set_damaged_aside)
         kept = [policies.LatestN(keep), policies.BestN(get_metric_fn=_score, n=1)] if best else [policies.LatestN(keep)]
         self._manager = ocp.CheckpointManager(
             self.directory,
@@ -48,7 +47,10 @@ class Checkpoints:
                 best_fn=_score if best else None,
                 preservation_policy=policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
+                async_options=ocp.AsyncOptions(
+                    post_finalization_callback=self._add_checksums,
+                    barrier_sync_fn=_barrier if count() > 1 else None,
+                ),
             ),
         )
 
@@ -112,7 +114,7 @@ class Checkpoints:
             except (MemoryError, jax.errors.JaxRuntimeError, UserError):
                 raise  # not a fault of the file
             except Exception as error:  # whatever a damaged file makes Orbax or TensorStore raise
-                self._set_aside(step, error)
+                first_only(partial(self._set_aside, step, error))
                 self._manager.reload()
         for step, why in sorted(self._damaged.items(), reverse=True):
             report(f"can't read checkpoint {step} in {self.directory} ({why}); renamed to {step}.unreadable")
@@ -130,6 +132,8 @@ class Checkpoints:
 
     def _add_checksums(self) -> None:
         """Write the manifest of the checkpoint that is complete and about to get its final name."""
+        if not is_first():
+            return
         for unnamed in self.directory.glob("*.orbax-checkpoint-tmp*"):
             write_manifest(unnamed)
 
@@ -146,6 +150,13 @@ class Checkpoints:
                 f"checkpoint {step} in {self.directory} holds another network or optimizer than this version trains: "
                 f"differing arrays: {len(differing)} ({first}); use the version that wrote it, or another --workdir"
             )
+
+    def _set_damaged_aside(self) -> None:
+        for step in complete_steps(self.directory):
+            try:
+                check_manifest(self.directory / str(step))
+            except (ValueError, OSError) as error:
+                self._set_aside(step, error)
 
     def _set_aside(self, step: int, error: Exception) -> None:
         target = self.directory / f"{step}.unreadable"
@@ -188,3 +199,10 @@ def _differences(name: str, stored: Any, now: Any) -> Iterator[str]:
 
 def _score(metrics: dict[str, float]) -> float:
     return metrics["score"]
+
+
+def _barrier(*, key: str, timeout_ms: int) -> None:
+    """Wait for the other processes, unless this one is about to end because it could not write."""
+    if (failure := sys.exception()) is not None:  # Orbax would wait ten minutes before it raises it
+        raise failure
+    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)

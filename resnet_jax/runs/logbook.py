@@ -8,6 +8,7 @@ from typing import Any
 from resnet_jax.checked_text import GrowingText
 from resnet_jax.config import Config, as_dict
 from resnet_jax.errors import UsageError
+from resnet_jax.hardware.processes import is_first
 from resnet_jax.runs.environment import record_start
 from resnet_jax.runs.events import EventFile
 from resnet_jax.runs.folder import read_metrics, write_json
@@ -59,6 +60,27 @@ class Logbook:
         write_json(self.workdir / "summary.json", summary)
         if self._wandb:
             self._wandb.summary.update(summary)
+
+
+class SilentLogbook(Logbook):
+    """The logbook of a process that writes nothing, since process 0 does."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __exit__(self, *error) -> None:
+        pass
+
+    def write(self, **values: Any) -> None:
+        """Do nothing."""
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Do nothing."""
+
+
+def open_logbook(workdir: Path, config: Config, *, step: int, wandb_project: str | None) -> Logbook:
+    """Return the `Logbook` of a run; in a process that does not write, one that does nothing."""
+    return Logbook(workdir, config, step=step, wandb_project=wandb_project) if is_first() else SilentLogbook()
 
 
 def _import_wandb():

@@ -3,12 +3,13 @@
 import fcntl
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from resnet_jax.config import Config, as_dict, differences, from_dict
 from resnet_jax.errors import UsageError, UserError
+from resnet_jax.hardware.processes import first_only
 from resnet_jax.json_files import read_json
 from resnet_jax.runs.folder import REMEDY, has_trained, write_json
 from resnet_jax.runs.stored import read_latest_info
@@ -18,12 +19,24 @@ from resnet_jax.runs.stored import read_latest_info
 def open_workdir(workdir: Path, config: Config) -> Iterator[None]:
     """Make the run folder, or check that the run in it has this configuration, and lock it meanwhile.
 
+    Of several processes, the first does so, and an error of its is raised in all.
+
     Raises:
         UserError: it can't be written, or another process is training in it.
         UsageError: it holds a run of another configuration, or one written by another version with other fields.
     """
-    with locked(workdir):
-        _claim(workdir, as_dict(config))
+    with ExitStack() as stack:
+
+        def open_it() -> None:
+            stack.enter_context(locked(workdir))
+            _claim(workdir, as_dict(config))
+
+        first_only(open_it)
+        if not (workdir / ".lock").exists():
+            raise UserError(
+                f"the run folder {workdir} of process 0 is not visible here: all hosts need one --workdir on a file "
+                "system that they share"
+            )
         yield
 
 

@@ -106,8 +106,8 @@ def read_latest_info(directory: Path) -> Described | None:
 
 def _read_info(path: Path) -> dict[str, Any]:
     check_manifest(path, below="info/")
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-        info = checkpointer.restore(path / "info")
+    with closing(ocp.JsonCheckpointHandler()) as handler:  # a Checkpointer would wait for the other processes
+        info = handler.restore(path / "info")
     if not isinstance(info, dict):
         raise ValueError("its metadata are not an object")
     return info

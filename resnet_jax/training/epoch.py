@@ -4,7 +4,7 @@ import math
 
 from resnet_jax.runs.checkpoint import Checkpoints
 from resnet_jax.runs.logbook import Logbook
-from resnet_jax.training.evaluation import evaluate
+from resnet_jax.training.evaluation import measure
 from resnet_jax.training.faults import diverged
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.progress import Display
@@ -32,7 +32,7 @@ def finish_epoch(
     if (epoch + 1) % run.config.evaluate.every_epochs == 0 or step == run.program.total_steps:
         split = "val" if "val" in run.evaluations else "test"
         display.doing("evaluating")
-        result = evaluate(run.eval_steps["none"], state.evaluated, run.evaluations[split]).metrics
+        result = measure(run.eval_steps["none"], state.evaluated, run.evaluations[split])
         if not math.isfinite(result.mean_loss):
             raise diverged(f"the {split} loss after step {step}", checkpoints)
         logbook.write(step=step, epoch=epoch, split=split, **figures_of(result))

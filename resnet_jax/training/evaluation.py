@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Int32, PyTree
 
 from resnet_jax.classifier.predictor import Predictor
 from resnet_jax.data.feed import EvalBatch
+from resnet_jax.hardware.processes import on_host
 from resnet_jax.hardware.sharding import settle
 from resnet_jax.training.metrics import EvalMetrics
 
@@ -28,7 +29,7 @@ def evaluate(
     weights: tuple[PyTree, PyTree],
     batches: Iterable[EvalBatch],
 ) -> Evaluation:
-    """Evaluate every image of `batches` once.
+    """Evaluate every image of `batches` once, and keep the logits of each on the host.
 
     Args:
         eval_step: of `make_eval_step`.
@@ -42,9 +43,18 @@ def evaluate(
         logits.append(of_batch)
         labels.append(batch.labels)
         masks.append(batch.mask)
-    places = np.flatnonzero(np.concatenate(jax.device_get(masks)))
-    scores, classes = (np.concatenate(jax.device_get(arrays))[places] for arrays in (logits, labels))
+    places = np.flatnonzero(np.concatenate(on_host(masks)))
+    scores, classes = (np.concatenate(on_host(arrays))[places] for arrays in (logits, labels))
     return Evaluation(EvalMetrics.total(metrics), scores, classes, places)
+
+
+def measure(
+    eval_step: Callable[..., tuple[EvalMetrics, Array]],
+    weights: tuple[PyTree, PyTree],
+    batches: Iterable[EvalBatch],
+) -> EvalMetrics:
+    """Evaluate every image of `batches` once, as `evaluate` does, and keep the sums alone."""
+    return EvalMetrics.total([settle(eval_step(*weights, *batch))[0] for batch in batches])
 
 
 def evaluate_predictor(

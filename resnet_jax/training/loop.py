@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +13,15 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 from rich.console import Console
 
-from resnet_jax.config import Config
+from resnet_jax.config import Config, as_dict
 from resnet_jax.data.description import describe
-from resnet_jax.hardware.sharding import make_mesh, replicated
+from resnet_jax.hardware import processes
+from resnet_jax.hardware.sharding import make_mesh, replicate, replicated
 from resnet_jax.runs.checkpoint import Checkpoints
 from resnet_jax.runs.folder import read_summary
-from resnet_jax.runs.logbook import Logbook
+from resnet_jax.runs.logbook import open_logbook
 from resnet_jax.runs.opening import open_workdir
+from resnet_jax.training.alike import compare_data, compare_starts
 from resnet_jax.training.epoch import finish_epoch
 from resnet_jax.training.faults import disk_faults, diverged, memory_faults
 from resnet_jax.training.images import read_images
@@ -75,7 +78,7 @@ def train(
     config: Config, workdir: Path, *, wandb_project: str | None = None, console: Console | None = None
 ) -> dict[str, Any]:
     """Train, evaluate and report one run, or resume the one in `workdir`; see `complete`."""
-    console = console or Console()
+    console = console or Console(quiet=not processes.is_first())
     summary = complete(config, workdir, console, wandb_project=wandb_project)
     print_summary(console, summary, workdir)
     return summary
@@ -99,6 +102,7 @@ def complete(config: Config, workdir: Path, console: Console, *, wandb_project: 
         Interrupted: SIGINT, SIGTERM or SIGHUP was received; the state is saved.
     """
     mesh = make_mesh(config.train.batch_size)
+    compare_starts(as_dict(config), workdir)
     with disk_faults(workdir), open_workdir(workdir, config), StopRequest() as stop:
         if summary := read_summary(workdir):
             finished = f"the run in {workdir} has finished: nothing is trained, and no images are read"
@@ -113,13 +117,15 @@ def _train(
 ) -> dict[str, Any]:
     smaller = "choose a smaller --data.image-size, fewer images or a smaller --model.width"
     with console.status("reading the images"), memory_faults(smaller):
-        run, fresh = assemble(config, read_images(config, mesh.devices.flat[0]), mesh)
+        dataset = processes.first_before_others(partial(read_images, config, mesh.local_devices[0]))
+        run, fresh = assemble(config, dataset, mesh)
+    compare_data(run.info, run.feed.state())
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2, best="val" in run.evaluations)
     display = Display(console, run.program.total_steps, config.train.batch_size)
     state, metrics, seconds = _resume(run, fresh, checkpoints, display)
     start, step, total = time.monotonic() - seconds, int(state.step), run.program.total_steps
     smaller_batch = f"--train.batch-size is {config.train.batch_size}; choose a smaller one, in a new --workdir"
-    with Logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook, closing(run.feed):
+    with open_logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook, closing(run.feed):
         with display, memory_faults(smaller_batch):
             display.start(*describe(run.dataset), *run.remarks, _describe(run, state, step, workdir))
             for call in advance(run, state, metrics, step, total):
@@ -132,12 +138,13 @@ def _train(
                 epoch_ends = call.step % run.program.steps_per_epoch == 0
                 score = finish_epoch(run, call.state, sums, logbook, display, checkpoints) if epoch_ends else None
                 due = epoch_ends and (call.epoch + 1) % config.checkpoint.every_epochs == 0
-                if due or stop.requested or call.step == total:
+                signal_number = processes.largest(stop.signal_number)  # 0, or a signal that any process has received
+                if due or signal_number or call.step == total:
                     info = run.info | {"seconds": time.monotonic() - start, "feed": run.feed.state()}
                     _save(checkpoints, call, info, score)
-                if stop.requested and call.step < total:
+                if signal_number and call.step < total:
                     checkpoints.close()
-                    raise Interrupted(call.step, workdir, stop.signal_number)
+                    raise Interrupted(call.step, workdir, signal_number)
                 state = call.state
 
         checkpoints.close()
@@ -145,13 +152,14 @@ def _train(
             figures = {"speed": display.images_per_second, "waiting": display.waiting_share}
             summary, evaluation = summarize(run, state, workdir, seconds=time.monotonic() - start, **figures)
             logbook.finish(summary)
-            illustrate(run, evaluation, workdir, display.say)
+            if processes.is_first():
+                illustrate(run, evaluation, workdir, display.say)
     return summary
 
 
 def zero_metrics(mesh: Mesh) -> TrainMetrics:
     """Return metrics of no step, on the devices."""
-    return jax.device_put(TrainMetrics.zero(), replicated(mesh))
+    return replicate(TrainMetrics.zero(), mesh)
 
 
 def _resume(
@@ -186,8 +194,10 @@ def _saved(state: TrainState, metrics: TrainMetrics) -> dict[str, Any]:
 
 
 def _describe(run: Run, state: TrainState, step: int, workdir: Path) -> str:
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    parameters, count = sum(leaf.size for leaf in jax.tree.leaves(state.params)), processes.count()
+    lost = f"; {count} processes: if one is lost, all end, and the same command on all hosts continues"
     return (
         f"{parameters:,} parameters, {run.program.total_steps - step:,} steps to go, "
         f"{run.mesh.size} x {run.mesh.devices.flat[0].device_kind}; run folder {workdir}"
+        f"{lost if count > 1 else ''}"
     )

@@ -18,7 +18,7 @@ from resnet_jax.data.encoded import SAMPLE, EncodedSplit
 from resnet_jax.data.feed import EvalBatch, Feed
 from resnet_jax.errors import UserError
 from resnet_jax.hardware.compilation import CompiledStep
-from resnet_jax.hardware.sharding import replicated
+from resnet_jax.hardware.sharding import replicate
 from resnet_jax.training.images import evaluation_batches, make_feed
 from resnet_jax.training.model import draw_model, start_from
 from resnet_jax.training.program import Program, RunSteps, Shapes, make_program
@@ -94,7 +94,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         teacher = load_teacher(config.train.teacher, dataset.class_names, mean, std, chosen.model.dtype or np.float32)
         remarks += (f"taught by {config.train.teacher}, {teacher.info['arch']} of width {teacher.info['width']}",)
     program = make_program(chosen, model, shapes, mean, std, teacher)
-    state = jax.device_put(program.create_state(model), replicated(mesh))
+    state = replicate(program.create_state(model), mesh)
     graphdef, keys = nnx.graphdef(model), split_by_purpose(jax.random.key(config.train.seed))
     feed = make_feed(config, train, keys.order, mesh)
     info = _checkpoint_info(config, dataset, mean, std)
@@ -103,7 +103,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         dataset=dataset,
         mesh=mesh,
         feed=feed,
-        data=feed.data if teacher is None else Taught(feed.data, jax.device_put(teacher.weights, replicated(mesh))),
+        data=feed.data if teacher is None else Taught(feed.data, replicate(teacher.weights, mesh)),
         program=program,
         steps=CompiledStep(program.run_steps),
         small_steps=CompiledStep(program.run_small_steps),

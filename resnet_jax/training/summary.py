@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from resnet_jax.hardware.sharding import replicated
+from resnet_jax.hardware.sharding import replicate
 from resnet_jax.runs.folder import read_metrics
 from resnet_jax.runs.pictures import draw_confusion, draw_curves, draw_mistakes
 from resnet_jax.runs.stored import arranged_like, read_evaluated
 from resnet_jax.runs.tables import write_confusion, write_mistakes
-from resnet_jax.training.evaluation import Evaluation, evaluate
+from resnet_jax.training.evaluation import Evaluation, evaluate, measure
 from resnet_jax.training.metrics import EvalMetrics
 from resnet_jax.training.setup import Run
 from resnet_jax.training.state import TrainState
@@ -67,7 +67,7 @@ def summarize(
     result = evaluation.metrics
     summary: dict[str, Any] = {f"test_{name}": value for name, value in figures_of(result).items()}
     for tta in run.eval_steps.keys() - {"none"}:
-        augmented = evaluate(run.eval_steps[tta], weights, run.evaluations["test"]).metrics
+        augmented = measure(run.eval_steps[tta], weights, run.evaluations["test"])
         summary |= {f"test_{name}_tta_{tta}": value for name, value in figures_of(augmented).items()}
     names = run.dataset.class_names
     summary |= {
@@ -113,5 +113,5 @@ def _chosen(run: Run, state: TrainState, workdir: Path) -> tuple[int, tuple[PyTr
         return int(state.step), state.evaluated
     best = read_evaluated(workdir / "checkpoints")
     like = dict(zip(("params", "batch_stats"), state.evaluated, strict=True))
-    weights = jax.device_put(arranged_like(like, best.state), replicated(run.mesh))
+    weights = replicate(arranged_like(like, best.state), run.mesh)
     return best.step, (weights["params"], weights["batch_stats"])

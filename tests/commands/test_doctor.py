@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 from resnet_jax.commands.doctor import doctor
 from resnet_jax.data.reading.cache import image_cache
-from resnet_jax.diagnosing import devices, packages, storage
+from resnet_jax.diagnosing import cluster, devices, packages, storage
 from resnet_jax.diagnosing.jax_process import ask_jax
 
 CPU = {"devices": [["cpu", "cpu", None]], "warnings": []}
@@ -43,6 +43,23 @@ def test_a_jax_that_does_not_answer_is_an_error_after_the_timeout():
 def test_equal_devices_are_counted_and_their_memory_is_shown_if_known():
     assert devices.devices(GPU).found == "2 x NVIDIA H100 with 80 GB"
     assert devices.devices(CPU).found == "1 x cpu"
+
+
+TASK = {"SLURM_NTASKS": "8", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "3", "SLURM_LOCALID": "3"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "state", "remedy"),
+    [
+        ({"SLURM_NTASKS": "1"}, "ok", ""),
+        (TASK, "ok", ""),
+        ({"SLURM_NTASKS": "8"}, "note", "srun"),
+        (TASK | {"SLURM_GPUS_PER_TASK": "1"}, "problem", "--gpus-per-node"),
+    ],
+)
+def test_a_slurm_job_outside_srun_or_with_hidden_gpus_is_reported_with_the_remedy(environ, state, remedy):
+    finding = cluster.slurm(environ)
+    assert finding.state == state and remedy in finding.remedy
 
 
 @pytest.mark.parametrize(

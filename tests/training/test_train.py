@@ -38,6 +38,7 @@ from resnet_jax.errors import UsageError, UserError
 from resnet_jax.hardware.sharding import make_mesh, replicated
 from resnet_jax.runs.checkpoint import Checkpoints
 from resnet_jax.runs.folder import read_metrics, read_summary
+from resnet_jax.runs.logbook import Logbook
 from resnet_jax.runs.opening import open_workdir
 from resnet_jax.training import loop
 from resnet_jax.training import summary as summary_module
@@ -616,7 +617,7 @@ def test_a_disk_that_fills_up_between_checkpoints_ends_in_a_message(trainer, tmp
     def write(self, **values):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(loop.Logbook, "write", write)
+    monkeypatch.setattr(Logbook, "write", write)
     with pytest.raises(UserError, match=rf"can't write to .*: {os.strerror(number)}.*--workdir") as caught:
         loop.train(trainer.quick_config(), tmp_path, console=quiet())
     assert caught.value.exit_code == 1
