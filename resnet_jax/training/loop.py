@@ -115,11 +115,7 @@ def complete(config: Config, workdir: Path, console: Console, *, wandb_project: 
 def _train(
     config: Config, workdir: Path, mesh: Mesh, wandb_project: str | None, console: Console, stop: StopRequest
 ) -> dict[str, Any]:
-    smaller = "choose a smaller --data.image-size, fewer images or a smaller --model.width"
-    with console.status("reading the images"), memory_faults(smaller):
-        dataset = processes.first_before_others(partial(read_images, config, mesh.local_devices[0]))
-        run, fresh = assemble(config, dataset, mesh)
-    compare_data(run.info, run.feed.state())
+    run, fresh = _prepare(config, mesh, console)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=2, best="val" in run.evaluations)
     display = Display(console, run.program.total_steps, config.train.batch_size)
     state, metrics, seconds = _resume(run, fresh, checkpoints, display)
@@ -155,6 +151,16 @@ def _train(
             if processes.is_first():
                 illustrate(run, evaluation, workdir, display.say)
     return summary
+
+
+def _prepare(config: Config, mesh: Mesh, console: Console) -> tuple[Run, TrainState]:
+    """Read the images, and return the run with its state at step 0."""
+    smaller = "choose a smaller --data.image-size, fewer images or a smaller --model.width"
+    with console.status("reading the images"), memory_faults(smaller):
+        dataset = processes.first_before_others(partial(read_images, config, mesh.local_devices[0]))
+        run, fresh = assemble(config, dataset, mesh)
+    compare_data(run.info, run.feed.state())
+    return run, fresh
 
 
 def zero_metrics(mesh: Mesh) -> TrainMetrics:

@@ -84,37 +84,14 @@ def make_program(
         UsageError: the batch is larger than the training set, an augmentation is as large as the images, or they are
             too small for the network.
     """
-    batch_size, augment, side = config.train.batch_size, config.augment, min(shapes.image[:2])
-    steps_per_epoch = shapes.images // batch_size
-    if steps_per_epoch == 0:
-        raise UsageError(f"--train.batch-size: got {batch_size}, expected at most the {shapes.images} training images")
-    for name, pixels in (
-        ("small-size", augment.small_size),
-        ("crop-padding", augment.crop_padding),
-        ("cutout", augment.cutout),
-    ):
-        if pixels is not None and pixels >= side:
-            raise UsageError(
-                f"--augment.{name}: got {pixels}, expected less than the images' {side} pixels, or None to leave it out"
-            )
-    _check_images(model, augment.small_size or side)
+    steps_per_epoch = shapes.images // config.train.batch_size
+    _check(config, shapes, model)
     total_steps = config.train.epochs * steps_per_epoch
     schedule, optimizer = _make_optimizer(config.optimizer, total_steps, model)
-    train_step = make_train_step(
-        nnx.graphdef(model),
-        optimizer,
-        criterion=make_criterion(
-            loss=config.train.loss,
-            distillation=config.train.distillation,
-            distillation_weight=config.train.distillation_weight,
-            temperature=config.train.temperature,
-        ),
-        ema_decay=config.train.ema_decay,
-        frozen_statistics=config.optimizer.layer_factor == 0,
-    )
+    train_step = _make_step(config, model, optimizer)
     make_batch, make_small = (
         _batch_maker(config, shapes, partial(make_augmentations, small_size=size, mean=mean, std=std))
-        for size in (None, augment.small_size)
+        for size in (None, config.augment.small_size)
     )
     if teacher is not None:
         make_batch, make_small = teacher.join(make_batch), teacher.join(make_small)
@@ -132,6 +109,23 @@ def make_program(
     )
 
 
+def _check(config: Config, shapes: Shapes, model: ImageClassifier) -> None:
+    """Raise a `UsageError` where the configuration does not fit the images."""
+    batch_size, augment, side = config.train.batch_size, config.augment, min(shapes.image[:2])
+    if batch_size > shapes.images:
+        raise UsageError(f"--train.batch-size: got {batch_size}, expected at most the {shapes.images} training images")
+    for name, pixels in (
+        ("small-size", augment.small_size),
+        ("crop-padding", augment.crop_padding),
+        ("cutout", augment.cutout),
+    ):
+        if pixels is not None and pixels >= side:
+            raise UsageError(
+                f"--augment.{name}: got {pixels}, expected less than the images' {side} pixels, or None to leave it out"
+            )
+    _check_images(model, augment.small_size or side)
+
+
 def _check_images(model: ImageClassifier, side: int) -> None:
     graphdef, state = nnx.split(model)
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
@@ -139,6 +133,23 @@ def _check_images(model: ImageClassifier, side: int) -> None:
         jax.eval_shape(lambda state, images: nnx.merge(graphdef, state)(images, train=False), state, images)
     except ValueError as error:
         raise UsageError(f"--data.image-size: {error}") from error
+
+
+def _make_step(config: Config, model: ImageClassifier, optimizer: optax.GradientTransformation) -> TrainStep:
+    train = config.train
+    criterion = make_criterion(
+        loss=train.loss,
+        distillation=train.distillation,
+        distillation_weight=train.distillation_weight,
+        temperature=train.temperature,
+    )
+    return make_train_step(
+        nnx.graphdef(model),
+        optimizer,
+        criterion=criterion,
+        ema_decay=train.ema_decay,
+        frozen_statistics=config.optimizer.layer_factor == 0,
+    )
 
 
 def _make_optimizer(

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from resnet_jax.config import Config, as_dict
+from resnet_jax.config import Config, ModelConfig, as_dict
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.dataset import Dataset
 from resnet_jax.data.encoded import SAMPLE, EncodedSplit
@@ -19,6 +19,7 @@ from resnet_jax.data.feed import EvalBatch, Feed
 from resnet_jax.errors import UserError
 from resnet_jax.hardware.compilation import CompiledStep
 from resnet_jax.hardware.sharding import replicate
+from resnet_jax.models.convnet import ConvNet
 from resnet_jax.training.images import evaluation_batches, make_feed
 from resnet_jax.training.model import draw_model, start_from
 from resnet_jax.training.program import Program, RunSteps, Shapes, make_program
@@ -78,21 +79,14 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
     dataset = dataset.hold_out(config.data.val_fraction)
     train = dataset.train
     model = draw_model(chosen, len(dataset.class_names))
-    remarks: tuple[str, ...] = ()
-    streamed = isinstance(train, EncodedSplit)
-    if config.model.pretrained is None:
-        mean, std = dataset.statistics()
-        if streamed and train.num_images > SAMPLE:
-            remarks += (f"images are normalized by mean and standard deviation of {SAMPLE:,} training images",)
-    else:
-        trained = start_from(model, config.model.pretrained, config.model)
-        mean, std = (np.array(it, np.float32) for it in (trained.preprocessing.mean, trained.preprocessing.std))
-        remarks += tuple(f"{config.model.pretrained}: {note}" for note in trained.info.get("notes", ()))
-    shapes = Shapes(train.num_images, train.image_shape, len(dataset.class_names), streamed)
+    mean, std, *remarks = _start(config.model, model, dataset)
+    shapes = Shapes(
+        train.num_images, train.image_shape, len(dataset.class_names), streamed=isinstance(train, EncodedSplit)
+    )
     teacher = None
     if config.train.teacher is not None:
         teacher = load_teacher(config.train.teacher, dataset.class_names, mean, std, chosen.model.dtype or np.float32)
-        remarks += (f"taught by {config.train.teacher}, {teacher.info['arch']} of width {teacher.info['width']}",)
+        remarks.append(f"taught by {config.train.teacher}, {teacher.info['arch']} of width {teacher.info['width']}")
     program = make_program(chosen, model, shapes, mean, std, teacher)
     state = replicate(program.create_state(model), mesh)
     graphdef, keys = nnx.graphdef(model), split_by_purpose(jax.random.key(config.train.seed))
@@ -117,9 +111,22 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
             for tta in dict.fromkeys(("none", config.evaluate.tta))
         },
         info=info if teacher is None else info | {"teacher": teacher.info},
-        remarks=remarks,
+        remarks=tuple(remarks),
     )
     return run, state
+
+
+def _start(config: ModelConfig, model: ConvNet, dataset: Dataset) -> tuple[Any, ...]:
+    """Set pretrained weights, if there are any; return mean and standard deviation of the images, then remarks."""
+    if config.pretrained is not None:
+        trained = start_from(model, config.pretrained, config)
+        notes = (f"{config.pretrained}: {note}" for note in trained.info.get("notes", ()))
+        mean, std = (np.array(it, np.float32) for it in (trained.preprocessing.mean, trained.preprocessing.std))
+        return mean, std, *notes
+    if isinstance(dataset.train, EncodedSplit) and dataset.train.num_images > SAMPLE:
+        remark = f"images are normalized by mean and standard deviation of {SAMPLE:,} training images"
+        return *dataset.statistics(), remark
+    return dataset.statistics()
 
 
 def _checkpoint_info(config: Config, dataset: Dataset, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
