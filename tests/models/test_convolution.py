@@ -108,6 +108,12 @@ def test_taps_that_lie_on_padding_for_all_outputs_change_nothing(image_size, ker
     compare_with_xla(image_size, kernel_size, stride, padding, groups)
 
 
+@pytest.mark.parametrize("groups", [1, 12])
+def test_images_smaller_than_the_kernel_give_no_pixels(groups):
+    kernel = jnp.ones((3, 3, 12 // groups, 12))
+    assert convolve_on_cpu(jnp.ones((2, 2, 5, 12)), kernel, stride=2, padding=0, groups=groups).shape == (2, 0, 2, 12)
+
+
 def compare_with_xla(image_size: int, kernel_size: int, stride: int, padding: int, groups: int) -> None:
     options = {"stride": stride, "padding": padding, "groups": groups}
     with jax.enable_x64(True):

@@ -28,13 +28,16 @@ def convolve_on_cpu(images: Images, kernel: Kernel, stride: int, padding: int, g
     size = kernel.shape[0]
     if not all(isinstance(extent, int) for extent in images.shape[1:3]):  # symbols of an exported program
         return convolution(images, kernel, stride, padding, groups)
+    outputs = [output_extent(extent, size, stride, padding) for extent in images.shape[1:3]]
+    if min(outputs) < 1:  # too small for the kernel: no pixels, as on every other device
+        return convolution(images, kernel, stride, padding, groups)
     images = lax.optimization_barrier(images)
     if groups > 1 and groups == images.shape[3] == kernel.shape[3]:
         return depthwise(images, kernel, stride, padding)
     if groups > 1:
         dense = partial(convolve_on_cpu, stride=stride, padding=padding, groups=1)
         return by_blocks(dense, images, kernel, groups)
-    if size > 1 and math.prod(output_extent(extent, size, stride, padding) for extent in images.shape[1:3]) <= 4:
+    if size > 1 and math.prod(outputs) <= 4:
         return _matrix_product(images, kernel, stride, padding)
     if stride > 1:
         return _strided(images, kernel, stride, padding)
