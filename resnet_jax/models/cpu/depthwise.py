@@ -49,12 +49,14 @@ def _scattered(images: Images, kernel: Kernel, stride: int, padding: int, *, in_
     below, right = (max(0, *(shift for *_, shift in side)) for side in (rows, columns))
     weights = [kernel[row, column, 0] for (_, row, _), (_, column, _) in product(rows, columns)]
     phases = _phases(images, stride)
-    total = jnp.zeros(())
+    total: jax.Array | None = None
     for (row_phase, _, down), (column_phase, _, across) in product(rows, columns):
-        if in_turn:
+        if in_turn and total is not None:
             total, weights = lax.optimization_barrier((total, weights))
         term = phases[row_phase][column_phase] * weights.pop(0)
-        total = total + jnp.pad(term, ((0, 0), (above + down, below - down), (left + across, right - across), (0, 0)))
+        term = jnp.pad(term, ((0, 0), (above + down, below - down), (left + across, right - across), (0, 0)))
+        total = term if total is None else total + term
+    assert total is not None
     height, width = (output_extent(extent, size, stride, padding) for extent in extents)
     return total[:, above : above + height, left : left + width]
 
