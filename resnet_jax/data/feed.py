@@ -62,11 +62,13 @@ class Feed(Protocol):
 def check_kind(state: dict[str, Any], kind: str) -> None:
     """Compare the kind of a feed with the stored one, since each has an order of its own.
 
+    A state without a kind is that of a version that had the resident feed alone.
+
     Raises:
         UserError: they differ.
     """
-    if state["kind"] != kind:
+    if (began := state.get("kind", "resident")) != kind:
         raise UserError(
-            f"this run began with the {state['kind']} feed, and here its images would come from the {kind} feed in "
+            f"this run began with the {began} feed, and here its images would come from the {kind} feed in "
             f"another order: continue it on a machine with as much memory, or start a new run with --data.feed {kind}"
         )

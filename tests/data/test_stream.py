@@ -140,9 +140,10 @@ def test_without_crops_the_images_are_those_of_an_evaluation(dataset):
         np.testing.assert_array_equal(images, [dataset.train.image(int(place)) for place in places])
 
 
-def test_a_run_of_another_feed_is_not_continued(dataset):
+@pytest.mark.parametrize("stored", [{"kind": "resident"}, {}])  # the second of a version with that feed alone
+def test_a_run_of_another_feed_is_not_continued(dataset, stored):
     with pytest.raises(UserError, match="resident"):
-        make_feed(dataset).restore({"kind": "resident"})
+        make_feed(dataset).restore(stored)
 
 
 @pytest.mark.parametrize("devices", [1, 8])
