@@ -124,3 +124,12 @@ def test_the_readme_names_every_command():
 def test_the_index_has_a_line_for_every_page():
     index = re.findall(r"^- \[(.+)\]\(\1\): ", (ROOT / "docs" / "README.md").read_text(), re.MULTILINE)
     assert sorted(index) == [page.name for page in PAGES if page.parent.name == "docs" and page.name != "README.md"]
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "LOG.md"], ids=lambda page: page.name)
+def test_every_table_has_a_header_and_one_number_of_columns(page):
+    for table in re.findall(r"(?:^\|.*\n)+", FENCE.sub("", page.read_text()), re.MULTILINE):
+        header, rule, *rows = table.splitlines()
+        assert re.fullmatch(r"[|: -]+", rule), header
+        columns = {line.replace(r"\|", "").count("|") for line in (header, rule, *rows)}
+        assert len(columns) == 1, header

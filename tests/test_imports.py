@@ -35,7 +35,14 @@ ASSEMBLERS = (  # those that see the configuration; all others take plain values
         "commands",
         "comparing",
     ),
-    *("training.setup", "training.program", "training.model", "training.loop", "training.images"),
+    *(
+        "training.setup",
+        "training.program",
+        "training.model",
+        "training.loop",
+        "training.images",
+        "training.augmentations",
+    ),
 )
 FRONT_DOORS = "cli entry checked_text config errors recipe models.registry commands hardware.compilation_cache"
 """What `--help` imports."""

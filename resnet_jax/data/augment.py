@@ -1,74 +1,16 @@
 """Augmentation of image batches on the device, inside the compiled step."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Num, UInt8
 
-from resnet_jax.data.erase import random_erase
-from resnet_jax.data.mix import mix_at_random
-from resnet_jax.data.rand_augment import rand_augment as randomly_augment
-
 Images = UInt8[Array, "batch height width channels"]
 AnyImages = Num[Array, "batch _ _ channels"]
 SoftLabels = Float[Array, "batch classes"]
 Augmentation = Callable[[Key[Array, ""], AnyImages, SoftLabels], tuple[AnyImages, SoftLabels]]
-
-
-def make_augmentations(
-    *,
-    crop_padding: int | None,
-    flip: Literal["none", "random", "alternating"],
-    rand_augment: int | None,
-    cutout: int | None,
-    erasing: float | None,
-    mixup: float | None,
-    cutmix: float | None,
-    small_size: int | None,
-    mean: Float[np.ndarray, " 3"],
-    std: Float[np.ndarray, " 3"],
-) -> tuple[Augmentation, ...]:
-    """Make the functions that turn uint8 images into training input, in their order.
-
-    The alternating flip is not among them, since it depends on an image's place in the data set: see
-    `alternating_mirror`.
-
-    Args:
-        crop_padding: pixels of `random_crop`; None for no crop.
-        flip: "random" for `random_flip`.
-        rand_augment: magnitude of `rand_augment`; None for none.
-        cutout: pixels of `cut_out`; None for none.
-        erasing: probability of `random_erase`; None for none.
-        mixup, cutmix: of `mix_at_random`.
-        small_size: pixels of `shrink`; None for full size.
-        mean, std: of `normalize`.
-    """
-    found: list[Augmentation] = []
-    if crop_padding is not None:
-        found.append(_of_images(partial(random_crop, padding=crop_padding)))
-    if flip == "random":
-        found.append(_of_images(random_flip))
-    if rand_augment is not None:
-        found.append(_of_images(partial(randomly_augment, magnitude=rand_augment)))
-    found.append(_of_images(lambda key, images: normalize(images, mean, std)))
-    if cutout is not None:
-        found.append(_of_images(partial(cut_out, size=cutout)))
-    if erasing is not None:
-        found.append(_of_images(partial(random_erase, probability=erasing)))
-    if small_size is not None:
-        found.append(_of_images(lambda key, images: shrink(images, small_size)))
-    if mixup is not None or cutmix is not None:
-        found.append(partial(mix_at_random, mixup=mixup, cutmix=cutmix))
-    return tuple(found)
-
-
-def _of_images(function: Callable[..., AnyImages]) -> Augmentation:
-    """Make an augmentation of a function of key and images, which leaves the labels as they are."""
-    return lambda key, images, soft_labels: (function(key, images), soft_labels)
 
 
 def augment(

@@ -46,8 +46,7 @@ def make_optimizer(
     method: Literal["sgd", "lamb"] = "sgd",
     momentum: float,
     weight_decay: float,
-    muon_factor: float | None = None,
-    muon_weight_decay: float = 0.0,
+    muon: optax.GradientTransformation | None = None,
     clip_norm: float | None = None,
     layer_factor: float = 1.0,
     depth: Callable[[tuple], int] = lambda path: 1,
@@ -60,18 +59,14 @@ def make_optimizer(
         momentum: share of the last update kept.
         weight_decay: factor of the kernels in what is added to their gradients, before the momentum; biases and
             BatchNorm have none. With LAMB, of the kernels in their updates.
-        muon_factor: Muon's learning rate for the convolutions, as a multiple of the schedule's; None for not using it.
-            See `make_muon`.
-        muon_weight_decay: share of a convolution's kernel that Muon subtracts, times its learning rate.
+        muon: what trains the convolutions, from `make_muon`; None for training them as the rest.
         clip_norm: largest global norm of the gradients, before the decay; None for no clipping.
         layer_factor: rate of a layer as a share of that of the next one; 0 trains only the classifier. See
             `scale_layers`.
         depth: how far a weight is below the classifier, from its path; by default none is in the classifier.
     """
     update = (make_lamb if method == "lamb" else _make_sgd)(schedule, momentum=momentum, weight_decay=weight_decay)
-    if muon_factor is not None:
-        factor = muon_factor
-        muon = make_muon(lambda step: factor * schedule(step), momentum=momentum, weight_decay=muon_weight_decay)
+    if muon is not None:
         update = optax.partition({True: muon, False: update}, partial(convolutions, depth=depth))
     return optax.chain(
         optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm),

@@ -12,14 +12,15 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from resnet_jax.config import Config, OptimizerConfig
-from resnet_jax.data.augment import alternating_mirror, augment, flip, make_augmentations
+from resnet_jax.data.augment import Augmentation, alternating_mirror, augment, flip
 from resnet_jax.data.feed import Examples
 from resnet_jax.data.resident import gather
 from resnet_jax.errors import UsageError
 from resnet_jax.models.interface import ImageClassifier
+from resnet_jax.training.augmentations import make_augmentations
 from resnet_jax.training.loss import make_criterion
 from resnet_jax.training.metrics import TrainMetrics
-from resnet_jax.training.optimizer import make_optimizer, make_schedule
+from resnet_jax.training.optimizer import make_muon, make_optimizer, make_schedule
 from resnet_jax.training.randomness import split_by_purpose
 from resnet_jax.training.state import TrainState, create_state
 from resnet_jax.training.step import Batch, TrainStep, make_run_steps, make_train_step
@@ -90,8 +91,8 @@ def make_program(
     schedule, optimizer = _make_optimizer(config.optimizer, total_steps, model)
     train_step = _make_step(config, model, optimizer)
     make_batch, make_small = (
-        _batch_maker(config, shapes, partial(make_augmentations, small_size=size, mean=mean, std=std))
-        for size in (None, config.augment.small_size)
+        _batch_maker(config, shapes, make_augmentations(config.augment, mean, std, small=small))
+        for small in (False, True)
     )
     if teacher is not None:
         make_batch, make_small = teacher.join(make_batch), teacher.join(make_small)
@@ -162,38 +163,33 @@ def _make_optimizer(
         warmup_steps=round(config.warmup * total_steps),
         initial_factor=config.initial_factor,
     )
-    muon = config.muon_learning_rate
+    muon, rate = None, config.muon_learning_rate
+    if rate is not None:
+        factor = rate / config.peak_learning_rate
+        muon = make_muon(
+            lambda step: factor * schedule(step), momentum=config.momentum, weight_decay=config.muon_weight_decay
+        )
     return schedule, make_optimizer(
         schedule,
         method=config.method,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
-        muon_factor=None if muon is None else muon / config.peak_learning_rate,
-        muon_weight_decay=config.muon_weight_decay,
+        muon=muon,
         clip_norm=config.clip_norm,
         layer_factor=config.layer_factor,
         depth=model.depth,
     )
 
 
-def _batch_maker(config: Config, shapes: Shapes, augmentations_of: Callable) -> Callable[..., Batch]:
+def _batch_maker(config: Config, shapes: Shapes, augmentations: tuple[Augmentation, ...]) -> Callable[..., Batch]:
     """Make `make_batch(data, row, key, step)`; `key` is the root key of the run, `row` has indices or `Examples`."""
-    recipe, steps_per_epoch = config.augment, shapes.images // config.train.batch_size
-    augmentations = augmentations_of(
-        crop_padding=recipe.crop_padding,
-        flip=recipe.flip,
-        rand_augment=recipe.rand_augment,
-        cutout=recipe.cutout,
-        erasing=recipe.erasing,
-        mixup=recipe.mixup,
-        cutmix=recipe.cutmix,
-    )
+    steps_per_epoch = shapes.images // config.train.batch_size
 
     def make_batch(data: PyTree, row: PyTree, key: Key[Array, ""], step: Int[Array, ""]) -> Batch:
         keys = split_by_purpose(key)
         examples = row if isinstance(row, Examples) else gather(data, row, shapes.image)
         images = examples.images
-        if recipe.flip == "alternating":
+        if config.augment.flip == "alternating":
             epoch = step // steps_per_epoch
             images = flip(images, alternating_mirror(keys.flip, examples.indices, epoch, shapes.images))
         labels = jax.nn.one_hot(examples.labels, shapes.classes, dtype=jnp.float32)

@@ -101,11 +101,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         program=program,
         steps=CompiledStep(program.run_steps),
         small_steps=CompiledStep(program.run_small_steps),
-        evaluations={
-            name: evaluation_batches(split, config.evaluate.batch_size, mesh, config.data.workers)
-            for name, split in (("val", dataset.val), ("test", dataset.test))
-            if split is not None
-        },
+        evaluations=_evaluations(config, dataset, mesh),
         eval_steps={
             tta: make_eval_step(graphdef, partial(normalize, mean=mean, std=std), tta=tta)
             for tta in dict.fromkeys(("none", config.evaluate.tta))
@@ -127,6 +123,14 @@ def _start(config: ModelConfig, model: ConvNet, dataset: Dataset) -> tuple[Any, 
         remark = f"images are normalized by mean and standard deviation of {SAMPLE:,} training images"
         return *dataset.statistics(), remark
     return dataset.statistics()
+
+
+def _evaluations(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Iterable[EvalBatch]]:
+    return {
+        name: evaluation_batches(split, config.evaluate.batch_size, mesh, config.data.workers)
+        for name, split in (("val", dataset.val), ("test", dataset.test))
+        if split is not None
+    }
 
 
 def _checkpoint_info(config: Config, dataset: Dataset, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:

@@ -88,30 +88,6 @@ def test_shrinking_is_a_triangle_filter_scaled_to_the_new_pixels(size):
     np.testing.assert_allclose(augment.shrink(images, size), expected, atol=1e-5)
 
 
-NOTHING = {
-    **{"crop_padding": None, "flip": "none", "rand_augment": None, "cutout": None, "erasing": None},
-    **{"mixup": None, "cutmix": None, "small_size": None},
-}
-STATISTICS = {"mean": np.zeros(3, np.float32), "std": np.ones(3, np.float32)}
-
-
-def test_without_options_images_are_normalized_and_labels_kept():
-    images, soft_labels = random_images(4), jnp.eye(4)
-    augmentations = augment.make_augmentations(**NOTHING, **STATISTICS)
-    augmented, labels = augment.augment(augmentations, KEY, images, soft_labels)
-    np.testing.assert_allclose(augmented, np.asarray(images) / 255, rtol=1e-6)
-    np.testing.assert_array_equal(labels, soft_labels)
-
-
-def test_every_option_adds_an_augmentation():
-    options = {
-        **{"crop_padding": 1, "flip": "random", "rand_augment": 9, "cutout": 2, "erasing": 0.2},
-        **{"mixup": 0.2, "cutmix": 1.0, "small_size": 4},
-    }
-    counts = [len(augment.make_augmentations(**NOTHING | {name: it}, **STATISTICS)) for name, it in options.items()]
-    assert counts == [2] * len(options)
-
-
 def test_each_augmentation_has_its_own_key():
     seen = []
     note = lambda key, images, soft_labels: (seen.append(jax.random.key_data(key)), (images, soft_labels))[1]  # noqa: E731

@@ -20,8 +20,11 @@ from torch import nn
 FOLDER = Path(__file__).parent
 
 
-def record(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Train `model` for a step on each of the batches, NHWC, and returns what a record holds, uncondensed."""
+def record(model: nn.Module, images: np.ndarray, labels: np.ndarray, steps: int = draw.STEPS) -> dict[str, np.ndarray]:
+    """Train `model` for `steps` on the first batches, NHWC, and return what a record holds, uncondensed.
+
+    With 0 steps, it holds the evaluation alone.
+    """
     batches = [(torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(y)) for x, y in zip(images, labels, strict=True)]
     tensors: dict[str, torch.Tensor] = {}
     mode = ""
@@ -40,7 +43,7 @@ def record(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> dict[str
     optimizer = torch.optim.SGD(
         model.parameters(), draw.LEARNING_RATE, momentum=draw.MOMENTUM, weight_decay=draw.WEIGHT_DECAY
     )
-    for step, (inputs, targets) in enumerate(batches):
+    for step, (inputs, targets) in enumerate(batches[:steps]):
         optimizer.zero_grad()
         logits = model(inputs)
         loss = nn.functional.cross_entropy(logits, targets)
@@ -49,7 +52,8 @@ def record(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> dict[str
             tensors |= {"train/logits": logits, "train/loss": loss}
             tensors |= {f"gradient/{key}": value.grad.clone() for key, value in model.named_parameters()}
         optimizer.step()
-    tensors |= {f"trained/{key}": value for key, value in model.state_dict().items() if not key.endswith("tracked")}
+    if steps:
+        tensors |= {f"trained/{key}": value for key, value in model.state_dict().items() if not key.endswith("tracked")}
     return {key: tensor.detach().numpy() for key, tensor in tensors.items()}
 
 

@@ -10,13 +10,18 @@ from resnet_jax import ResNet
 from resnet_jax.weights.torchvision import to_torchvision
 
 
+def evaluate(model: ResNet, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what a record holds of `model` before its training, uncondensed."""
+    return {key: np.asarray(tensor) for key, tensor in _forward(model, images[0], "eval").items()}
+
+
 def replay(model: ResNet, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Train `model`, in place, for a step on each of the batches and returns what a record holds, uncondensed."""
+    """Train `model`, in place, for a step on each of the batches and return what a record holds, uncondensed."""
     optimizer = optax.chain(
         optax.add_decayed_weights(draw.WEIGHT_DECAY), optax.sgd(draw.LEARNING_RATE, momentum=draw.MOMENTUM)
     )
     trainer = nnx.Optimizer(model, optimizer, wrt=nnx.Param)
-    tensors = _forward(model, images[0], "eval")
+    tensors = evaluate(model, images)
     for step, (inputs, targets) in enumerate(zip(images, labels, strict=True)):
         outputs, gradients = _train_step(model, trainer, inputs, targets)
         if step == 0:

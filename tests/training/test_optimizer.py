@@ -53,7 +53,8 @@ def test_muon_updates_convolutions_and_sgd_updates_everything_else():
     params = {name: {"kernel": jnp.ones(shape)} for name, shape in (("conv1", (3, 3, 3, 4)), ("fc", (4, 2)))}
     params["bn1"] = {"scale": jnp.ones(4)}
     grads = jax.tree.map(lambda param: jnp.full_like(param, 2.0), params)
-    optimizer = make_optimizer(optax.constant_schedule(1.0), momentum=0.0, weight_decay=0.0, muon_factor=0.1)
+    muon = make_muon(optax.constant_schedule(0.1), momentum=0.0, weight_decay=0.0)
+    optimizer = make_optimizer(optax.constant_schedule(1.0), momentum=0.0, weight_decay=0.0, muon=muon)
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     assert jnp.all(updates["fc"]["kernel"] == -2) and jnp.all(updates["bn1"]["scale"] == -2)
     assert 0.05 < jnp.linalg.norm(updates["conv1"]["kernel"].reshape(-1, 4), ord=2) < 0.15
