@@ -10,7 +10,7 @@ from flax import nnx
 from jax import lax
 
 from resnet_jax import Conv
-from resnet_jax.models.cpu import grouped
+from resnet_jax.models.cpu import depthwise, grouped
 from resnet_jax.models.cpu.convolution import convolve_on_cpu
 
 
@@ -99,7 +99,7 @@ def test_the_convolution_for_cpus_has_the_values_and_gradients_of_xlas(
 ):
     """In float64, against XLA's own convolution; groups in several blocks."""
     monkeypatch.setattr(grouped, "BLOCK", 6)
-    compare_with_xla(image_size, kernel_size, stride, padding, groups)
+    compare_with_xla(image_size, kernel_size, stride, padding, groups, batch=2 * depthwise.NEIGHBORS)
 
 
 @pytest.mark.parametrize("kernel_size, stride, padding, groups", [*DENSE[1:4], *DEPTHWISE])
@@ -114,10 +114,10 @@ def test_images_smaller_than_the_kernel_give_no_pixels(groups):
     assert convolve_on_cpu(jnp.ones((2, 2, 5, 12)), kernel, stride=2, padding=0, groups=groups).shape == (2, 0, 2, 12)
 
 
-def compare_with_xla(image_size: int, kernel_size: int, stride: int, padding: int, groups: int) -> None:
+def compare_with_xla(image_size: int, kernel_size: int, stride: int, padding: int, groups: int, batch: int = 2) -> None:
     options = {"stride": stride, "padding": padding, "groups": groups}
     with jax.enable_x64(True):
-        images = jnp.asarray(draw(2, image_size, image_size + 1, 12), jnp.float64)
+        images = jnp.asarray(draw(batch, image_size, image_size + 1, 12), jnp.float64)
         kernel = jnp.asarray(draw(kernel_size, kernel_size, 12 // groups, 12, seed=1), jnp.float64)
         ours, theirs = (
             values_and_gradients(partial(convolution, **options), images, kernel)
