@@ -4,8 +4,8 @@
 
 FOLDER holds class folders of images. Both decode all of it on one core, in batches of 64: torchvision with the
 transforms of its ImageNet recipe and PyTorch's collate, ours to uint8, since flip and normalization are in the training
-step, with the extra `fast` if that is installed. Prints one JSON line, with the shortest of five passes, in turns. Needs
-the extra `parity`.
+step, with the extra `fast` if that is installed. Prints one JSON line, with the shortest of five passes, in turns.
+Needs the extra `parity`.
 """
 
 import argparse
