@@ -7,6 +7,7 @@ from .classifier.pretrained import from_pretrained as from_pretrained
 from .classifier.pretrained import load_torchvision as load_torchvision
 from .classifier.saving import save_pretrained as save_pretrained
 from .models.alexnet import AlexNet as AlexNet
+from .models.blurpool_resnet import BlurPoolResNet18 as BlurPoolResNet18
 from .models.convnet import ConvNet as ConvNet
 from .models.convnext import ConvNeXtTiny as ConvNeXtTiny
 from .models.densenet import DenseNet121 as DenseNet121

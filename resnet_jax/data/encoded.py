@@ -74,7 +74,8 @@ class EncodedSplit:
         count = min(self.num_images, SAMPLE)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             read = pool.map(self.read, (index * self.num_images // count for index in range(count)))
-        return np.stack([each.image for each in read if each.unreadable < 0])
+            images = [each.image for each in read if each.unreadable < 0]
+        return np.stack(images or [self.image(0)])  # which raises the reason
 
     def image(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
         """Decode one image, resized and cropped as for an evaluation.

@@ -1,8 +1,9 @@
 """Agreement between the processes of a run; with a single process, each function here returns at once.
 
-All processes must call these functions in the same order: each is a collective operation of JAX.
+All processes must call these functions in the same order: each is a collective operation of JAX. A `Tally` is none.
 """
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -47,6 +48,29 @@ def gather(value: Any) -> list[Any]:
     padded = np.full(largest(len(own)), ord(" "), np.uint8)
     padded[: len(own)] = own
     return [json.loads(row.tobytes()) for row in multihost_utils.process_allgather(padded)]
+
+
+class Tally:
+    """Counts different things over all processes; none waits for another, and any thread may add to it.
+
+    All processes make their tallies in the same order, by which they find each other.
+    """
+
+    _numbers = itertools.count()
+
+    def __init__(self) -> None:
+        self._name = f"resnet_jax/tally/{next(self._numbers)}"
+        self._own: set[int] = set()
+
+    def add(self, thing: int) -> int | None:
+        """Count a thing; return how many there are so far, or None if any process has counted this one before."""
+        if thing in self._own:
+            return None
+        self._own.add(thing)
+        if count() == 1:
+            return len(self._own)
+        first = coordination_client().key_value_increment(f"{self._name}/{thing}", 1) == 1
+        return coordination_client().key_value_increment(self._name, 1) if first else None
 
 
 def first_only(action: Callable[[], object]) -> None:
@@ -113,3 +137,10 @@ def _difference(name: str, flat: list[dict[str, str]]) -> str:
     first = flat[0].get(name, "absent")
     index, other = next((index, it.get(name, "absent")) for index, it in enumerate(flat) if it.get(name) != first)
     return f"{name} is {first[:80]} in process 0 and {other[:80]} in process {index}"
+
+
+def coordination_client() -> Any:
+    """Return the client of the service that connects the processes, which keeps keys and values for them."""
+    from jax._src import distributed  # JAX has no public name for it; Orbax uses this one
+
+    return distributed.global_state.client

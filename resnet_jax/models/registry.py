@@ -75,6 +75,7 @@ REGISTRY: dict[str, Entry] = dict(
         _other("convnext_tiny", "convnext:ConvNeXtTiny", **_keys("classifier.2", MOBILE, 4)),
         _other("resnet18d", "resnet_d:ResNet18D", 11_708_744, **_keys("fc", "conv1.0", 3)),
         _other("preact_resnet18", "preact_resnet:PreActResNet18", 11_687_720, **_keys("fc", "conv1", 7)),
+        _other("blurpool_resnet18", "blurpool_resnet:BlurPoolResNet18", 11_689_512),
         _other("plain18", "plain:PlainNet18", 11_515_688),
         _other("plain34", "plain:PlainNet34", 21_623_848),
     ]

@@ -15,7 +15,10 @@ import jax
 from resnet_jax.json_files import read_json
 from resnet_jax.runs.folder import write_json
 
-PACKAGES = ("resnet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+PACKAGES = (
+    *("resnet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "pillow"),
+    "cykooz-resizer",
+)
 
 
 def environment() -> dict[str, Any]:

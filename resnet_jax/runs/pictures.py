@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from resnet_jax.runs.lettering import Lettering
-from resnet_jax.runs.tables import softmax, worst_mistakes
+from resnet_jax.runs.tables import Guesses
 
 DPI = 120
 LARGEST_PLOT = 12.0  # inches
@@ -89,8 +89,7 @@ def draw_confusion(path: Path, confusion: Int[np.ndarray, "classes classes"], cl
 def draw_mistakes(
     path: Path,
     image: Callable[[int], UInt8[np.ndarray, "height width 3"]],
-    labels: Int[np.ndarray, " n"],
-    logits: Float[np.ndarray, "n classes"],
+    guesses: Guesses,
     class_names: Sequence[str],
     image_names: Sequence[str] = (),
     *,
@@ -101,18 +100,17 @@ def draw_mistakes(
     Args:
         path: of the picture.
         image: from an image's position to the image.
-        labels: true classes.
-        logits: of the images.
+        guesses: the network's.
         class_names: by class.
         image_names: paths of the images; empty if they have none, and then their positions in the split are shown.
         count: of the images drawn.
     """
-    probabilities = softmax(logits)
-    wrong = worst_mistakes(labels, probabilities)
+    labels, predicted, confidence = guesses
+    wrong = guesses.mistakes()
     worst = wrong[:count]
     columns = min(6, max(len(worst), 3))
     rows = max(-(-len(worst) // columns), 1)
-    shown = {int(label) for index in worst for label in (labels[index], probabilities[index].argmax())}
+    shown = {int(label) for index in worst for label in (labels[index], predicted[index])}
     files = [Path(image_names[index]).name if image_names else f"#{index}" for index in worst]
     lettering = Lettering([*(class_names[label] for label in shown), *files])
     named = dict(enumerate(lettering.labels(class_names, CAPTION - 0.4, 9.0)))
@@ -133,8 +131,7 @@ def draw_mistakes(
             if lettering.draws(files[place])
             else f"row {place + 1} of mistakes.csv"
         )
-        guess, share = int(probabilities[index].argmax()), probabilities[index].max()
-        caption = f"{named[guess]} {share:.0%}\ntrue: {named[int(labels[index])]}\n{file}"
+        caption = f"{named[int(predicted[index])]} {confidence[index]:.0%}\ntrue: {named[int(labels[index])]}\n{file}"
         axes.set_title(caption, fontsize=9.0, parse_math=False, family=lettering.families)
     figure.savefig(path)
 

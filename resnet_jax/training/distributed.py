@@ -4,20 +4,22 @@ A process that fails tells the others why through JAX's coordination service, an
 main thread may be waiting for that process inside a collective operation, without end on a GPU or TPU.
 """
 
+import io
 import json
 import os
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import jax
 
 from resnet_jax import entry
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.hardware.clusters import announced
+from resnet_jax.hardware.processes import coordination_client
 from resnet_jax.training.interrupt import Interrupted
 
 HEARTBEAT = 20
@@ -58,6 +60,7 @@ def joined(
     if coordinator is None and cluster is None:
         yield
         return
+    _keep_stdout()
     with _connecting(coordinator or f"as {cluster} describes it", connecting):
         # JAX's service for preemption notices SIGTERM alone, and takes that signal from `StopRequest`.
         jax.config.update("jax_enable_preemption_service", False)
@@ -82,6 +85,18 @@ def joined(
     except BaseException as error:
         _fail(error)
     _leave(listener)
+
+
+def _keep_stdout() -> None:
+    """Keep standard output for what Python prints, and send what libraries print to standard error.
+
+    Gloo tells of each connection there, which would break JSON or CSV.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.flush()
+        own = os.dup(sys.stdout.fileno())
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        sys.stdout = os.fdopen(own, "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
 
 
 @contextmanager
@@ -111,7 +126,7 @@ def _listen() -> None:
     told = None
     while told is None:
         try:
-            told = _client().blocking_key_value_get(FAILURE, 10_000)  # milliseconds
+            told = coordination_client().blocking_key_value_get(FAILURE, 10_000)  # milliseconds
         except jax.errors.JaxRuntimeError as error:
             if "UNAVAILABLE" in str(error):
                 entry.report(UserError(f"lost process 0 of this run; {RESUME}"))  # JAX is ending this process
@@ -138,7 +153,7 @@ def _tell(error: BaseException) -> None:
     what = str(error) if isinstance(error, UserError) else f"{type(error).__name__} {error}".strip()
     told = getattr(error, "exit_code", 1), f"process {jax.process_index()} has failed: {what}"
     with suppress(jax.errors.JaxRuntimeError):  # another process was faster, or the service is lost
-        _client().key_value_set(FAILURE, json.dumps(told))
+        coordination_client().key_value_set(FAILURE, json.dumps(told))
 
 
 def _end(error: BaseException) -> None:
@@ -154,12 +169,6 @@ def _end(error: BaseException) -> None:
 
 def _leave(listener: threading.Thread) -> None:
     with suppress(jax.errors.JaxRuntimeError):  # another process was faster
-        _client().key_value_set(FAILURE, ENDED)
+        coordination_client().key_value_set(FAILURE, ENDED)
     listener.join()
     jax.distributed.shutdown()
-
-
-def _client() -> Any:
-    from jax._src import distributed  # JAX has no public name for its store of keys and values; Orbax uses this one
-
-    return distributed.global_state.client

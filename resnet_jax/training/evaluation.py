@@ -5,54 +5,48 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, Int32, PyTree
+from jaxtyping import Int, PyTree
 
 from resnet_jax.classifier.predictor import Predictor
 from resnet_jax.data.feed import EvalBatch
 from resnet_jax.hardware.processes import on_host
 from resnet_jax.hardware.sharding import settle
-from resnet_jax.training.metrics import EvalMetrics
+from resnet_jax.runs.tables import Guesses
+from resnet_jax.training.metrics import EvalMetrics, TopGuess
+
+EvalStep = Callable[..., tuple[EvalMetrics, TopGuess]]
 
 
 class Evaluation(NamedTuple):
-    """Figures of a network on a split, and what they were computed from."""
+    """Figures of a network on a split, and its guess for each image that counts."""
 
     metrics: EvalMetrics
-    logits: Float[np.ndarray, "n classes"]
-    labels: Int32[np.ndarray, " n"]
+    guesses: Guesses
     places: Int[np.ndarray, " n"]
     """Place in the split of each image that counts."""
 
 
-def evaluate(
-    eval_step: Callable[..., tuple[EvalMetrics, Array]],
-    weights: tuple[PyTree, PyTree],
-    batches: Iterable[EvalBatch],
-) -> Evaluation:
-    """Evaluate every image of `batches` once, and keep the logits of each on the host.
+def evaluate(eval_step: EvalStep, weights: tuple[PyTree, PyTree], batches: Iterable[EvalBatch]) -> Evaluation:
+    """Evaluate every image of `batches` once, and gather the guess for each from all processes.
+
+    The logits stay on the devices and end with their batch: an image takes 13 bytes, whatever the number of classes.
 
     Args:
         eval_step: of `make_eval_step`.
         weights: params and batch_stats.
         batches: the whole split in its order, on the devices.
     """
-    metrics, logits, labels, masks = [], [], [], []
+    metrics, of_images = [], []
     for batch in batches:
-        sums, of_batch = settle(eval_step(*weights, *batch))
+        sums, top = settle(eval_step(*weights, *batch))
         metrics.append(sums)
-        logits.append(of_batch)
-        labels.append(batch.labels)
-        masks.append(batch.mask)
-    places = np.flatnonzero(np.concatenate(on_host(masks)))
-    scores, classes = (np.concatenate(on_host(arrays))[places] for arrays in (logits, labels))
-    return Evaluation(EvalMetrics.total(metrics), scores, classes, places)
+        of_images.append((batch.mask, batch.labels, *top))
+    mask, *columns = map(np.concatenate, zip(*on_host(of_images), strict=True))
+    places = np.flatnonzero(mask)
+    return Evaluation(EvalMetrics.total(metrics), Guesses(*(column[places] for column in columns)), places)
 
 
-def measure(
-    eval_step: Callable[..., tuple[EvalMetrics, Array]],
-    weights: tuple[PyTree, PyTree],
-    batches: Iterable[EvalBatch],
-) -> EvalMetrics:
+def measure(eval_step: EvalStep, weights: tuple[PyTree, PyTree], batches: Iterable[EvalBatch]) -> EvalMetrics:
     """Evaluate every image of `batches` once, as `evaluate` does, and keep the sums alone."""
     return EvalMetrics.total([settle(eval_step(*weights, *batch))[0] for batch in batches])
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,17 @@ class TrainMetrics:
         )
 
 
+class TopGuess(NamedTuple):
+    """The class with the highest score of each image, and its probability."""
+
+    predicted: Int32[Array, " batch"]
+    confidence: Float[Array, " batch"]
+
+    @classmethod
+    def of_batch(cls, logits: Float[Array, "batch classes"]) -> "TopGuess":
+        return cls(logits.argmax(-1).astype(jnp.int32), jax.nn.softmax(logits).max(-1))
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class EvalMetrics:
@@ -71,8 +83,7 @@ class EvalMetrics:
     ) -> "EvalMetrics":
         """Sum over one batch, without the images where `mask` is False."""
         classes = logits.shape[-1]
-        predicted = logits.argmax(-1)
-        confidence = jax.nn.softmax(logits).max(-1)
+        predicted, confidence = TopGuess.of_batch(logits)
         at_label = jnp.take_along_axis(logits, labels[:, None], -1)
         rank = (~(logits < at_label)).sum(-1)  # 1 is best; ties and NaN count against the network
         bins = jnp.clip((confidence * CALIBRATION_BINS).astype(jnp.int32), 0, CALIBRATION_BINS - 1)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from resnet_jax.classifier.tta import Tta, averaged_logits
 from resnet_jax.hardware.compilation import compiler_options
 from resnet_jax.training.loss import OF_LABELS, Criterion
-from resnet_jax.training.metrics import EvalMetrics, TrainMetrics
+from resnet_jax.training.metrics import EvalMetrics, TopGuess, TrainMetrics
 from resnet_jax.training.randomness import split_by_purpose
 from resnet_jax.training.state import TrainState
 
@@ -105,8 +105,8 @@ def make_run_steps(train_step: TrainStep, make_batch: Callable[..., Batch]) -> C
 
 def make_eval_step(
     graphdef: nnx.GraphDef, normalize: Callable[[Array], Array], *, tta: Tta = "none"
-) -> Callable[..., tuple[EvalMetrics, Array]]:
-    """Make the jitted `eval_step(params, batch_stats, images, labels, mask) -> (metrics, logits)`.
+) -> Callable[..., tuple[EvalMetrics, TopGuess]]:
+    """Make the jitted `eval_step(params, batch_stats, images, labels, mask) -> (metrics, top_guess)`.
 
     Args:
         graphdef: structure of the network.
@@ -117,9 +117,9 @@ def make_eval_step(
     @partial(jax.jit, compiler_options=compiler_options(jax.default_backend()))
     def eval_step(
         params: PyTree, batch_stats: PyTree, images: Array, labels: Int[Array, " batch"], mask: Bool[Array, " batch"]
-    ) -> tuple[EvalMetrics, Array]:
+    ) -> tuple[EvalMetrics, TopGuess]:
         model = nnx.merge(graphdef, params, batch_stats, copy=True)
         logits = averaged_logits(model, images, normalize, tta)
-        return EvalMetrics.of_batch(logits, labels, mask), logits
+        return EvalMetrics.of_batch(logits, labels, mask), TopGuess.of_batch(logits)
 
     return eval_step

@@ -88,7 +88,7 @@ def summarize(
 
 def illustrate(run: Run, evaluation: Evaluation, workdir: Path, say: Callable[[str], None]) -> None:
     """Draw the pictures and write the tables of the test images; report each that fails, and make the others."""
-    _, logits, labels, places = evaluation
+    _, guesses, places = evaluation
     dataset, names, confusion = run.dataset, run.dataset.class_names, np.asarray(evaluation.metrics.confusion)
     smoothed = run.config.train.label_smoothing > 0
     files = [dataset.test_names[place] for place in places] if dataset.test_names else []
@@ -97,9 +97,9 @@ def illustrate(run: Run, evaluation: Evaluation, workdir: Path, say: Callable[[s
         "confusion.png": lambda path: draw_confusion(path, confusion, names),
         "confusion.csv": lambda path: write_confusion(path, confusion, names),
         "mistakes.png": lambda path: draw_mistakes(
-            path, lambda index: dataset.test.image(int(places[index])), labels, logits, names, files
+            path, lambda index: dataset.test.image(int(places[index])), guesses, names, files
         ),
-        "mistakes.csv": lambda path: write_mistakes(path, labels, logits, names, files),
+        "mistakes.csv": lambda path: write_mistakes(path, guesses, names, files),
     }.items():
         try:
             make(workdir / name)

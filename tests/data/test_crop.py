@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from resnet_jax.data.reading import resizing
 from resnet_jax.data.reading.crop import RATIO, Box, draw_box, random_resized_crop, resize_box
 
 PHOTO = Image.fromarray(load_sample_image("flower.jpg"))  # 640 x 427
@@ -68,6 +69,17 @@ def test_a_crop_of_a_photograph_is_the_crop_of_the_decoded_image(box):
     encoded = jpeg(PHOTO)
     difference = np.abs(crop_of(encoded, box, 224) - reference(encoded, box, 224))
     assert difference[2:-2, 2:-2].max() <= 1 and difference.mean() < 0.2
+
+
+def test_the_fast_resizing_gives_the_pixels_of_pillows(monkeypatch):
+    pytest.importorskip("cykooz_resizer")
+    rng = np.random.default_rng(2)
+    boxes = [draw_box(rng, *PHOTO.size, (0.08, 1.0)) for _ in range(50)]
+    parts = [(b.left + 0.3, b.top + 0.0, b.left + b.width - 0.2, b.top + b.height - 0.6) for b in boxes]
+    fast = [resizing.resize_part(PHOTO, part, 224).astype(int) for part in parts]
+    monkeypatch.setattr(resizing, "_vectorized", lambda: None)
+    for ours, part in zip(fast, parts, strict=True):
+        assert np.abs(ours - resizing.resize_part(PHOTO, part, 224)).max() <= 1
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])

@@ -18,7 +18,7 @@ from resnet_jax.data.choice import choose_feed, encoded, memory_of
 from resnet_jax.data.dataset import Dataset
 from resnet_jax.data.encoded import EncodedSplit
 from resnet_jax.data.feed import Feed
-from resnet_jax.data.source import open_folder
+from resnet_jax.data.source import open_folder, open_tfds
 from resnet_jax.data.stream import StreamFeed, training_batches
 from resnet_jax.data.streamed_batches import StreamedBatches
 from resnet_jax.data.workers import Workers
@@ -200,6 +200,31 @@ def test_statistics_are_those_of_a_sample_without_the_unreadable_images(damaged)
     every = np.stack([damaged.train.image(index) for index in range(205) if index != 2]) / 255
     np.testing.assert_allclose(mean, every.mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(std, every.std((0, 1, 2)), rtol=1e-5)
+
+
+@pytest.fixture(params=["missing", "truncated"])
+def damaged_shard(request, tmp_path) -> Dataset:
+    """Return the digits, of whose training images the only shard is missing or cut to its half."""
+    source = open_tfds("digits", tmp_path)
+    (shard,) = (path for path in source.files if "train" in path.name)
+    if request.param == "missing":
+        shard.unlink()
+    else:
+        shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    return encoded(open_tfds("digits", tmp_path), 8)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_shard_is_an_error_that_names_its_folder(damaged_shard, tmp_path, workers):
+    feed = make_feed(damaged_shard, workers=workers)
+    with pytest.raises(UserError, match=rf"train image \d+ of {tmp_path}.*prepare or copy it again"):
+        feed.take(0, 1)
+    feed.close()
+
+
+def test_statistics_of_a_damaged_shard_are_the_same_error(damaged_shard, tmp_path):
+    with pytest.raises(UserError, match=rf"train image 0 of {tmp_path}.*prepare or copy it again"):
+        damaged_shard.statistics()
 
 
 def test_a_killed_worker_is_an_error_with_the_remedy(dataset):

@@ -30,12 +30,14 @@ NETWORKS = {  # torchvision's name, or timm's -> where it is here, its parameter
     "convnext_tiny": ("convnext:ConvNeXtTiny", 28_589_128),
     "resnet18d": ("resnet_d:ResNet18D", 11_708_744),
     "preact_resnet18": ("preact_resnet:PreActResNet18", 11_687_720),
+    "blurpool_resnet18": ("blurpool_resnet:BlurPoolResNet18", 11_689_512),
     "plain18": ("plain:PlainNet18", 11_515_688),
     "plain34": ("plain:PlainNet34", 21_623_848),
 }
 OWN = {
     "resnet18d": "ResNet18D",
     "preact_resnet18": "PreActResNet18",
+    "blurpool_resnet18": "BlurPoolResNet18",
     "plain18": "PlainNet18",
     "plain34": "PlainNet34",
 }  # in torch_networks.py, since torchvision has none

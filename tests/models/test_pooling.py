@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.models.layers.pooling import AveragePool, MaxPool, adaptive_average, flatten
+from resnet_jax.models.layers.pooling import AveragePool, MaxPool, adaptive_average, blur, flatten
 
 MAPS = jnp.float32(np.random.default_rng(0).normal(size=(2, 13, 10, 3)) - 3)  # mostly below the 0 of a wrong padding
 
@@ -53,3 +53,15 @@ def test_the_adaptive_average_equals_pytorchs_for_smaller_and_larger_maps(size):
 def test_maps_are_flattened_channels_first():
     maps = jnp.arange(12.0).reshape(1, 2, 3, 2)
     assert flatten(maps)[0].tolist() == [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]
+
+
+def test_a_blurred_pixel_is_the_weighted_mean_of_its_neighbors():
+    single = jnp.zeros((1, 5, 6, 2)).at[0, 2, 3, 1].set(16.0).at[0, 0, 0, 0].set(16.0)
+    blurred = blur(single)[0]
+    assert blurred[..., 1].tolist() == np.pad([[1, 2, 1], [2, 4, 2], [1, 2, 1]], ((1, 1), (2, 1))).tolist()
+    assert blurred[:2, :2, 0].tolist() == [[4, 2], [2, 1]] and blurred[..., 0].sum() == 9  # the rest is beyond the edge
+
+
+def test_blurring_removes_what_changes_with_each_pixel_and_keeps_what_does_not_change():
+    stripes = jnp.ones((1, 8, 8, 1)) + jnp.cos(jnp.pi * jnp.arange(8))[:, None]
+    np.testing.assert_allclose(blur(stripes)[:, 1:-1, 1:-1], 1.0, rtol=1e-6)

@@ -2,8 +2,10 @@
 
 from collections import OrderedDict
 
+import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, max_pool2d, relu
+from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, relu
+from torchvision.models.resnet import BasicBlock, ResNet
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -96,6 +98,28 @@ class PreActResNet18(nn.Module):
             residual = unit["conv2"](relu(unit["bn2"](unit["conv1"](active))))
             maps = residual + (unit["downsample"](active) if "downsample" in unit else maps)
         return self.fc(relu(self.bn2(maps)).mean((2, 3)))
+
+
+class BlurPoolConv(nn.Module):
+    """A convolution of maps that a binomial filter has blurred, from outer products in place of shifts."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, maps):
+        line = maps.new_tensor([1, 2, 1])
+        kernel = (torch.outer(line, line) / 16).repeat(maps.shape[1], 1, 1, 1)
+        return self.conv(conv2d(maps, kernel, padding=1, groups=maps.shape[1]))
+
+
+class BlurPoolResNet18(ResNet):
+    """Zhang 2019, arXiv:1904.11486, as FFCV's recipe has it: torchvision's network with blurred maps before strides."""
+
+    def __init__(self, num_classes: int):
+        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes)
+        for first in (self.layer2[0], self.layer3[0], self.layer4[0]):
+            first.conv1, first.downsample[0] = BlurPoolConv(first.conv1), BlurPoolConv(first.downsample[0])
 
 
 class PlainNet(nn.Sequential):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from resnet_jax.runs.lettering import STANDARD, Lettering
 from resnet_jax.runs.pictures import LARGEST_PLOT, draw_confusion, draw_curves, draw_mistakes
+from resnet_jax.runs.tables import Guesses
 
 AWKWARD = ("$x_{$", "\x1b[2J\x07", "a" * 200)
 """Class names: not valid as a formula, control characters, too long."""
@@ -77,17 +78,16 @@ def test_a_confusion_matrix_shows_any_class_names(tmp_path):
 
 
 def test_the_mistakes_show_any_class_names(tmp_path):
-    images, labels = np.zeros((3, 8, 8, 3), np.uint8), np.arange(3, dtype=np.int32)
-    logits = np.eye(3, dtype=np.float32)[[1, 2, 0]]
-    draw_mistakes(tmp_path / "mistakes.png", images.__getitem__, labels, logits, AWKWARD)
+    images, guesses = np.zeros((3, 8, 8, 3), np.uint8), Guesses(np.arange(3), np.array([1, 2, 0]), np.full(3, 0.5))
+    draw_mistakes(tmp_path / "mistakes.png", images.__getitem__, guesses, AWKWARD)
     assert min(size(tmp_path / "mistakes.png")) >= 300
 
 
 @pytest.mark.parametrize(("wrong", "rows"), [(0, 1), (6, 1), (7, 2), (30, 4)])
 def test_the_mistakes_are_at_most_24_in_rows_of_six(tmp_path, wrong, rows):
-    images, labels = np.zeros((40, 8, 8, 3), np.uint8), np.zeros(40, np.int32)
-    logits = np.eye(2, dtype=np.float32)[[1] * wrong + [0] * (40 - wrong)]
-    draw_mistakes(tmp_path / "mistakes.png", images.__getitem__, labels, logits, ("a", "b"))
+    images, predicted = np.zeros((40, 8, 8, 3), np.uint8), np.array([1] * wrong + [0] * (40 - wrong))
+    guesses = Guesses(np.zeros(40, int), predicted, np.full(40, 0.5))
+    draw_mistakes(tmp_path / "mistakes.png", images.__getitem__, guesses, ("a", "b"))
     assert size(tmp_path / "mistakes.png")[1] == pytest.approx(120 * (2.6 * rows + 0.5), abs=1)
 
 
@@ -156,11 +156,11 @@ def test_a_name_is_shortened_in_the_middle_to_its_place_and_no_further(inches):
 
 
 def test_the_captions_of_the_mistakes_name_the_files_and_stay_apart(tmp_path, drawn, standard_font):
-    images, labels = np.zeros((7, 8, 8, 3), np.uint8), np.zeros(7, np.int32)
-    logits = np.eye(3, dtype=np.float32)[[1, 2] * 3 + [1]] * 20
+    images = np.zeros((7, 8, 8, 3), np.uint8)
+    guesses = Guesses(np.zeros(7, int), np.array([1, 2] * 3 + [1]), np.ones(7))
     files = [f"photos/W{'W' * 40}{number}.jpg" for number in range(6)]
     names = ("M" * 60, "$x_{$", CAT)
-    draw_mistakes(tmp_path / "mistakes.png", images.__getitem__, labels, logits, names, [*files, f"photos/{CAT}.jpg"])
+    draw_mistakes(tmp_path / "mistakes.png", images.__getitem__, guesses, names, [*files, f"photos/{CAT}.jpg"])
     captions = [axes.title for axes in drawn[0].axes]
     assert [caption.get_text().splitlines()[2][-6:] for caption in captions[:6]] == [f"W{n}.jpg" for n in range(6)]
     assert "row 7 of mistakes.csv" in captions[6].get_text() and "#3" in captions[1].get_text()

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from resnet_jax.runs.tables import cell, write_confusion, write_mistakes
+from resnet_jax.runs.tables import Guesses, cell, write_confusion, write_mistakes
 
 
 def read(path):
@@ -20,11 +20,11 @@ def test_the_confusion_table_has_a_row_for_each_true_class(tmp_path):
 
 @pytest.mark.parametrize(("names", "first"), [(("a.png", "b.png", "c.png"), "c.png"), ((), "#2")])
 def test_the_most_confident_mistakes_come_first(tmp_path, names, first):
-    logits = np.array([[0, 1], [1, 0], [0, 5]], np.float32)
-    write_mistakes(tmp_path / "m.csv", np.array([0, 0, 0]), logits, ("cat", "dog"), names)
+    guesses = Guesses(np.array([0, 0, 0]), np.array([1, 0, 1]), np.array([0.6, 0.7, 0.98765]))
+    write_mistakes(tmp_path / "m.csv", guesses, ("cat", "dog"), names)
     header, *rows = read(tmp_path / "m.csv")
     assert header == ["image", "true", "predicted", "probability"]
-    assert rows[0] == [first, "cat", "dog", f"{1 / (1 + np.exp(-5)):.4f}"] and len(rows) == 2
+    assert rows[0] == [first, "cat", "dog", "0.9877"] and len(rows) == 2
 
 
 @pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@a"])

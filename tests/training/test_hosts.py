@@ -37,7 +37,7 @@ from pathlib import Path
 from resnet_jax.data.choice import encoded
 from resnet_jax.data.memory import load
 from resnet_jax.data.source import open_tfds
-from resnet_jax.hardware.processes import is_first, on_host
+from resnet_jax.hardware.processes import Tally, gather, is_first, on_host
 from resnet_jax.hardware.sharding import make_mesh
 from resnet_jax.data.resident import ResidentFeed
 from resnet_jax.data.stream import StreamFeed
@@ -62,10 +62,13 @@ with joined(
         [on_host(stream.take(step, 1).indices)[0].tolist() for step in steps],
     ]
     stream.close()
+    tally = Tally()
+    counts = gather([tally.add(number) for number in (5, 6, 5, 100 + jax.process_index())])
     if is_first():
-        print(json.dumps(orders))
+        print(json.dumps({"orders": orders, "counts": counts}))
 """
-"""Prints the images of the steps from a given one to 10: of the resident feed, and of the stream feed."""
+"""Prints the images of the steps from a given one to 10, of the resident feed and of the stream feed; and for each
+process, how it counted two numbers that all have, and one of its own."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +153,26 @@ class Trainer:
             *("--evaluate.every-epochs", "2", "--workdir", str(workdir), *options),
         ]
 
-    def start(self, workdir: Path, count: int, devices: int, *options: str, last: Sequence[str] = ()) -> Hosts:
-        """Start `count` processes with `devices` each; `last` are further options of the last one."""
-        commands = [self.command(workdir, *options, *(last if index == count - 1 else ())) for index in range(count)]
+    def start(
+        self,
+        workdir: Path,
+        count: int,
+        devices: int,
+        *options: str,
+        last: Sequence[str] = (),
+        signaled: tuple[int, int] | None = None,
+    ) -> Hosts:
+        """Start `count` processes with `devices` each.
+
+        Args:
+            workdir, count, devices, options: of the run.
+            last: further options of the last process.
+            signaled: a signal that the last process gets, and the step before which it gets it.
+        """
+        commands = [self.command(workdir, *options) for _ in range(count)]
+        commands[-1] += last
+        if signaled:
+            commands[-1][1:1] = ["-c", SIGNALED, *map(str, map(int, signaled))]
         self.folder.mkdir(exist_ok=True)
         output = self.folder / str(len(list(self.folder.iterdir())))
         return Hosts(commands, output, os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)})
@@ -179,11 +199,14 @@ def trainer(tmp_path_factory):
 
 
 def orders(trainer: Trainer, folder: Path, count: int, devices: int, start: int = 0) -> list[list[list[int]]]:
-    """Return the images of each step: of the resident feed, and of the stream feed."""
+    """Return the images of each step: of the resident feed, and of the stream feed; check what is counted together."""
     commands = [[sys.executable, "-c", ORDER, str(trainer.data), str(start)]] * count
     ended = Hosts(commands, folder, os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}).wait()
     assert [each.code for each in ended] == [0] * count, ended
-    return json.loads(ended[0].out.splitlines()[-1])  # after what gloo prints
+    printed = json.loads(ended[0].out)
+    counts = [number for own in printed["counts"] for number in own if number is not None]
+    assert sorted(counts) == list(range(1, 3 + count))  # each number once, by the process that had it first
+    return printed["orders"]
 
 
 @pytest.fixture(scope="module")
@@ -304,8 +327,9 @@ def test_the_images_of_a_step_do_not_depend_on_processes_and_a_run_continues_wit
 def test_all_processes_end_well_and_only_the_first_prints(whole):
     _, (first, second) = whole
     assert (first.code, second.code) == (0, 0), first.err + second.err
-    assert "epoch 4/4" in first.out and first.err == second.err == ""
-    assert all(line.startswith("[Gloo]") for line in second.out.splitlines())
+    assert "epoch 4/4" in first.out and second.out == ""
+    assert "[Gloo]" not in first.out
+    assert all(line.startswith("[Gloo]") for each in (first, second) for line in each.err.splitlines())
 
 
 @pytest.mark.slow
@@ -317,6 +341,8 @@ def test_a_run_folder_of_two_processes_is_like_that_of_one(whole):
     assert "distributed" not in json.loads((workdir / "config.json").read_text())
     summary = read_summary(workdir)
     assert summary is not None and summary["test_images"] == 360 and summary["steps"] == 4 * STEPS
+    mistakes = (workdir / "mistakes.csv").read_text().splitlines()[1:]
+    assert len(mistakes) == round(360 * (1 - summary["test_accuracy"]))
 
 
 @pytest.mark.slow
@@ -390,13 +416,52 @@ def test_a_run_folder_that_the_first_process_cannot_make_is_one_error_of_each(tr
 
 
 @pytest.mark.slow
-def test_a_full_disk_of_the_first_process_ends_both_with_its_reason(trainer, tmp_path):
+@pytest.mark.parametrize("full", [0, 1])
+def test_a_full_disk_of_one_process_ends_both_with_its_reason_and_leaves_the_last_checkpoint(trainer, tmp_path, full):
     hosts = trainer.start(tmp_path / "run", 2, 2)
-    hosts.wait_for(tmp_path / "run" / "config.json")
-    subprocess.run(["prlimit", "--fsize=20000", "--pid", str(hosts.processes[0].pid)], check=True)
+    hosts.wait_for(tmp_path / "run" / "checkpoints" / str(STEPS))
+    subprocess.run(["prlimit", "--fsize=20000", "--pid", str(hosts.processes[full].pid)], check=True)
     ended = hosts.wait(100)
     assert [each.code for each in ended] == [1, 1]
     assert all("can't write" in each.err and "Traceback" not in each.err for each in ended)
+    assert read_evaluated(tmp_path / "run" / "checkpoints").step >= STEPS
+
+
+STREAMED = ("--data.feed", "stream", "--data.workers", "0")
+SIGNALED = """
+import os, runpy, sys
+from resnet_jax.data.stream import StreamFeed
+
+number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+take = StreamFeed.take
+
+def signaled(self, step, count):
+    if step == at:
+        os.kill(os.getpid(), number)
+    return take(self, step, count)
+
+StreamFeed.take = signaled
+sys.argv.pop(0)
+runpy.run_path("train.py", run_name="__main__")
+"""
+"""Runs train.py, and sends a signal to itself before a step."""
+
+
+@pytest.mark.slow
+def test_a_streamed_run_that_is_stopped_within_epochs_and_changes_its_processes_takes_each_image_once(
+    trainer, tmp_path
+):
+    (undisturbed,) = trainer.start(tmp_path / "undisturbed", 1, 4, *STREAMED).wait()
+    assert undisturbed.code == 0, undisturbed.err
+    for count, number, step in ((2, signal.SIGINT, 2 * STEPS + 1), (1, signal.SIGTERM, 3 * STEPS + 2)):
+        ended = trainer.start(tmp_path / "run", count, 4 // count, *STREAMED, signaled=(number, step)).wait()
+        assert [each.code for each in ended] == [128 + number] * count, ended
+        assert all(f"stopped and saved at step {step + 1};" in each.err for each in ended)
+    ended = trainer.start(tmp_path / "run", 2, 2, *STREAMED).wait()
+    assert [each.code for each in ended] == [0, 0] and f"resuming from step {3 * STEPS + 3}\n" in ended[0].out
+    expected, got = weights(tmp_path / "undisturbed"), weights(tmp_path / "run")
+    for name, array in expected.items():
+        assert np.linalg.norm(got[name] - array) <= 1e-5 * np.linalg.norm(array), name
 
 
 @pytest.mark.slow

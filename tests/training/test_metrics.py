@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.training.loss import binary_cross_entropy, cross_entropy
-from resnet_jax.training.metrics import NEVER, EvalMetrics, TrainMetrics
+from resnet_jax.training.metrics import NEVER, EvalMetrics, TopGuess, TrainMetrics
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(200, 10)).astype(np.float32) * 2
@@ -70,6 +70,13 @@ def test_figures_do_not_depend_on_the_batch_size(batch_size):
     np.testing.assert_array_equal(parts.confusion, whole.confusion)
     for name in ("mean_loss", "accuracy", "top5_accuracy", "calibration_error"):
         assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-6)
+
+
+def test_the_top_guess_is_the_class_of_the_highest_probability():
+    predicted, confidence = TopGuess.of_batch(jnp.asarray(LOGITS))
+    probabilities = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
+    np.testing.assert_array_equal(predicted, probabilities.argmax(1))
+    np.testing.assert_allclose(confidence, probabilities.max(1), rtol=1e-5)
 
 
 def test_top5_accuracy_looks_for_the_label_among_the_five_highest():

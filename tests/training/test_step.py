@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from resnet_jax import BatchNorm, ResNet
+from resnet_jax.classifier.tta import averaged_logits
 from resnet_jax.data.augment import shift
 from resnet_jax.hardware import compilation
 from resnet_jax.hardware.compilation import CompiledStep
@@ -19,7 +20,7 @@ from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.program import steps_per_call
 from resnet_jax.training.state import TrainState, create_state
-from resnet_jax.training.step import Batch, make_eval_step, make_run_steps, make_train_step
+from resnet_jax.training.step import Batch, make_run_steps, make_train_step
 
 COUNT, BATCH, STEPS = 96, 32, 10
 RNG = np.random.default_rng(0)
@@ -176,10 +177,7 @@ def test_evaluation_uses_the_averages_only_if_they_are_kept(reference):
 
 
 def logits_of(images: jax.Array, tta: str) -> jax.Array:
-    graphdef, params, batch_stats = nnx.split(model(), nnx.Param, nnx.BatchStat)
-    eval_step = make_eval_step(graphdef, lambda images: images / 255.0, tta=tta)
-    weights = nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
-    return eval_step(*weights, images, jnp.zeros(len(images), int), jnp.ones(len(images), bool))[1]
+    return nnx.jit(averaged_logits, static_argnums=(2, 3))(model(), images, lambda images: images / 255.0, tta)
 
 
 IMAGES = jnp.asarray(RNG.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8))

@@ -630,10 +630,14 @@ def test_the_evaluation_is_the_same_at_any_batch_size(trainer, whole):
     for batch_size in (7, 64, 360):
         sized = replace(config, evaluate=replace(config.evaluate, batch_size=batch_size))
         run, _ = assemble(sized, load(open_source(config.data), config.data.image_size), one_device_mesh(16))
-        results.append(evaluate(run.eval_steps["none"], weights, run.evaluations["test"]).metrics)
+        results.append(evaluate(run.eval_steps["none"], weights, run.evaluations["test"]))
     summary = read_summary(workdir)
-    for result in results:
-        assert result.confusion.sum() == 360
+    for result, guesses, places in results:
+        assert places.tolist() == list(range(360)) and result.confusion.sum() == 360
+        by_class = np.zeros_like(result.confusion)
+        np.add.at(by_class, (guesses.labels, guesses.predicted), 1)
+        np.testing.assert_array_equal(by_class, result.confusion)
+        assert guesses.confidence.mean() == pytest.approx(result.bin_confidence.sum() / 360, rel=1e-5)
         assert result.accuracy == summary["test_accuracy"]
         assert result.mean_loss == pytest.approx(summary["test_loss"], rel=1e-6)
 

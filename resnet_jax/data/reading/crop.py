@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
 from resnet_jax.data.reading.images import open_image, upright_rgb
+from resnet_jax.data.reading.resizing import resize_part
 
 RATIO = (3 / 4, 4 / 3)
 """Range of a crop's width over its height, as in torchvision and in Szegedy et al. 2015 (arXiv:1409.4842)."""
@@ -91,4 +92,4 @@ def resize_box(image: Image.Image, box: Box, size: int) -> UInt8[np.ndarray, "si
     image = upright_rgb(image)
     right, bottom = box.left + box.width, box.top + box.height
     part = (box.left * across, box.top * down, right * across, bottom * down)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=part))
+    return resize_part(image, part, size)

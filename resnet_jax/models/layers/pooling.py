@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float
 
 Maps = Float[Array, "batch height width channels"]
@@ -48,6 +49,16 @@ class AveragePool:
             return nnx.avg_pool(maps, window, window)
         padding = tuple((0, -extent % self.size) for extent in maps.shape[1:3])
         return nnx.avg_pool(maps, window, window, padding, count_include_pad=False)
+
+
+def blur(maps: Maps) -> Maps:
+    """Average each pixel with its neighbors, weighted 1, 2, 1 in both directions; beyond the edge are zeros."""
+    for axis in (1, 2):
+        extent = maps.shape[axis]
+        padded = jnp.pad(maps, [(1, 1) if place == axis else (0, 0) for place in range(4)])
+        before, here, after = (lax.slice_in_dim(padded, start, start + extent, axis=axis) for start in range(3))
+        maps = (before + 2 * here + after) / 4
+    return maps
 
 
 def global_average(maps: Maps) -> Float[Array, "batch channels"]:
