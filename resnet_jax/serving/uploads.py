@@ -74,9 +74,11 @@ class Uploads:
         except MultiPartException as error:
             raise HTTPException(400, f"can't read the form: {error.message}") from error
         files = [file for _, file in form.multi_items() if not isinstance(file, str)]
-        if not files:
+        uploads = [Upload(file.filename or f"#{index}", await file.read()) for index, file in enumerate(files)]
+        await form.close()
+        if not uploads:
             raise HTTPException(400, "got a form without a file, expected one or several")
-        return [Upload(file.filename or f"#{index}", await file.read()) for index, file in enumerate(files)]
+        return uploads
 
 
 def busy(why: str) -> HTTPException:

@@ -174,4 +174,5 @@ def test_schemathesis_finds_no_answer_that_the_document_does_not_describe(networ
             [sys.executable, "-m", "schemathesis.cli", *command], cwd=tmp_path, capture_output=True, text=True
         )
         assert run.returncode == 0, run.stdout + run.stderr
+        assert server.figure('resnet_jax_request_seconds_count{path="/predict"}') > 20
         assert len(server.ask("/predict", FIRST).json["results"][0]["predictions"]) == min(5, len(NAMES))
