@@ -21,7 +21,7 @@ TOKEN = "RESNET_JAX_TOKEN"
 def serve(
     models: Models,
     *,
-    host: str = "127.0.0.1",
+    host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1",
     port: int = 8000,
     limits: Limits = LIMITS,
     watch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
@@ -64,9 +64,9 @@ def serve(
         raise UsageError(f"--port: got {port}, expected 0 to 65535")
     if tls_key and not tls_cert:
         raise UsageError("--tls-key: got a key without a certificate; give --tls-cert too")
+    sources, token = _named(models), _token(token_file)
     if watch and not any((Path(model) / "checkpoints").is_dir() for model in models):
         raise UsageError("--watch: got no run folder among the models, expected one that train.py has written")
-    sources, token = _named(models), _token(token_file)
 
     from resnet_jax.serving.server import Tls, address, start
 
@@ -88,6 +88,8 @@ def serve(
 
 def _named(models: Sequence[str]) -> dict[str, str]:
     """Return the models by the names under which clients know them."""
+    if not models:
+        raise UsageError("got no model, expected one or several; see resnet-jax serve --help")
     named: dict[str, str] = {}
     for source in models:
         name = name_of(source)

@@ -34,6 +34,11 @@ def test_a_wrong_option_is_named(network, options, named):
         call(["serve", network, *options])
 
 
+def test_no_model_is_an_error():
+    with pytest.raises(UsageError, match="no model"):
+        call(["serve"])
+
+
 def test_two_models_of_one_name_are_refused(network):
     with pytest.raises(UsageError, match="both called pets"):
         call(["serve", network, f"{network}/../pets"])
