@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -51,8 +52,8 @@ async def ask(port: int, body: bytes, until: float, seconds: list[float], status
     writer.close()
 
 
-async def load(port: int, bodies: list[bytes], clients: int, duration: float) -> None:
-    """Print what `clients` at the same time see."""
+async def load(port: int, bodies: list[bytes], clients: int, duration: float) -> int:
+    """Print what `clients` at the same time see, and return how many images were classified."""
     seconds: list[float] = []
     statuses: dict[int, int] = {}
     until = time.perf_counter() + duration
@@ -60,11 +61,16 @@ async def load(port: int, bodies: list[bytes], clients: int, duration: float) ->
     p50, p95, p99 = np.percentile(seconds, (50, 95, 99)) * 1000
     rate = len(seconds) / duration
     print(f"{clients} clients: {rate:.1f} images/s, p50 {p50:.1f} p95 {p95:.1f} p99 {p99:.1f} ms, statuses {statuses}")
+    return len(seconds)
 
 
-def memory(process: subprocess.Popen) -> float:
+def used(process: subprocess.Popen) -> tuple[float, float]:
+    """Return the resident memory of a process in MB, and its processor time in seconds."""
     with open(f"/proc/{process.pid}/status") as file:
-        return int(re.findall(r"VmRSS:\s+(\d+)", file.read())[0]) / 1e3
+        memory = int(re.findall(r"VmRSS:\s+(\d+)", file.read())[0]) / 1e3
+    with open(f"/proc/{process.pid}/stat") as file:
+        ticks = file.read().rpartition(")")[2].split()[11:13]
+    return memory, sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def bare(model: str, duration: float) -> None:
@@ -115,9 +121,12 @@ def main() -> None:
         print(json.dumps({"bytes of an image": sum(map(len, bodies)) // len(bodies)}))
         for clients in arguments.clients:
             asyncio.run(load(port, bodies, clients, 5))  # warm
-            before = memory(server)
-            asyncio.run(load(port, bodies, clients, arguments.seconds))
-            print(f"memory {before:.0f} -> {memory(server):.0f} MB")
+            before, start = used(server)
+            count = asyncio.run(load(port, bodies, clients, arguments.seconds))
+            after, end = used(server)
+            print(
+                f"memory {before:.0f} -> {after:.0f} MB, processor time {(end - start) / count * 1e3:.1f} ms an image"
+            )
         server.terminate()
 
 

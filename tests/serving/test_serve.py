@@ -8,8 +8,9 @@ import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-import msgspec
+import jsonschema
 import numpy as np
+import openapi_spec_validator
 import pytest
 from live import NAMES, draw_image, eventually, form, save_network, serving
 from PIL import Image
@@ -185,12 +186,10 @@ def test_a_client_that_goes_away_takes_no_place(server):
 
 
 def test_a_full_queue_is_told_with_the_time_to_come_back(server):
-    files = [(f"{number}.png", draw_image(number, size=(1400, 1400))[: 10**6]) for number in range(1)] * 1
-    many = [("a.png", FIRST)] * QUEUE
+    files = [("a.png", FIRST)] * QUEUE  # a request that leaves no place for another one
     with ThreadPoolExecutor(16) as pool:
-        replies = list(pool.map(lambda _: server.send(*files, *many[1:]), range(48)))
-    statuses = {reply.status for reply in replies}
-    assert statuses == {200, 503}
+        replies = list(pool.map(lambda _: server.send(*files), range(48)))
+    assert {reply.status for reply in replies} == {200, 503}
     assert all(reply.headers["retry-after"] == "1" and reply.json["error"] for reply in replies if reply.status == 503)
     assert server.ask("/predict", FIRST).status == 200
 
@@ -226,13 +225,11 @@ def test_the_page_names_the_models_and_may_ask_nobody_else(server):
 
 def test_the_openapi_document_is_valid(server):
     document = server.ask("/openapi.json").json
-    pytest.importorskip("openapi_spec_validator").validate(document)
+    openapi_spec_validator.validate(document)
     assert set(document["paths"]) == {"/", "/predict", "/healthz", "/readyz", "/metrics", "/openapi.json"}
 
 
 def test_answers_have_the_form_that_the_openapi_document_describes(server):
-    import jsonschema
-
     document = server.ask("/openapi.json").json
     for reply in (server.send(*IMAGES.items(), ("x", b"x")), server.ask("/predict", b"x")):
         (media,) = document["paths"]["/predict"]["post"]["responses"][str(reply.status)]["content"].values()
@@ -242,4 +239,4 @@ def test_answers_have_the_form_that_the_openapi_document_describes(server):
 
 
 def test_the_server_is_still_the_same_process(server):
-    assert server.process.poll() is None and msgspec.json.decode(server.ask("/readyz").body)
+    assert server.process.poll() is None and server.ask("/readyz").status == 200

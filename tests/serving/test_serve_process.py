@@ -165,7 +165,6 @@ def test_no_upload_is_written_to_a_file(network):
 
 
 def test_schemathesis_finds_no_answer_that_the_document_does_not_describe(network, tmp_path):
-    pytest.importorskip("schemathesis")
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     with serving(network) as server:
         url = f"http://127.0.0.1:{server.port}/openapi.json"
