@@ -15,10 +15,11 @@ class Double:
     """Doubles the first value of each image when it may, and notes the sizes of its batches."""
 
     def __init__(self):
-        self.sizes, self.may = [], Event()
+        self.sizes, self.started, self.may = [], Event(), Event()
         self.may.set()
 
     def __call__(self, images):
+        self.started.set()
         self.may.wait()
         self.sizes.append(len(images))
         if (images == 255).any():
@@ -88,7 +89,7 @@ def test_images_beyond_the_places_are_refused_until_others_are_done(running, dou
     async def work(batcher):
         double.may.clear()
         running, waiting = (asyncio.create_task(batcher(images(value))) for value in (1, 2))
-        while batcher.taken != 1:  # the first one is computed
+        while not double.started.is_set():
             await asyncio.sleep(0)
         with pytest.raises(QueueFull), batcher.expecting(2):
             pass
@@ -115,7 +116,7 @@ def test_images_of_a_cancelled_request_are_not_computed(running, double):
     async def work(batcher):
         double.may.clear()
         computing = asyncio.create_task(batcher(images(1)))
-        while batcher.taken or not computing.get_coro().cr_await:
+        while not double.started.is_set():
             await asyncio.sleep(0)
         given_up = asyncio.create_task(batcher(images(5, 6, 7)))
         await asyncio.sleep(0)
