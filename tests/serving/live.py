@@ -2,12 +2,14 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection
+from functools import partial
+from http.client import HTTPConnection, HTTPSConnection
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,11 +45,13 @@ class Server(NamedTuple):
 
     port: int
     process: subprocess.Popen
+    tls: ssl.SSLContext | None = None
 
     def ask(self, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
         """Send a request on a connection of its own; an image if the headers don't say otherwise."""
         headers = {"Content-Type": "image/png"} | (headers or {}) if body is not None else headers or {}
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=120)) as connection:
+        kind = HTTPConnection if self.tls is None else partial(HTTPSConnection, context=self.tls)
+        with closing(kind("127.0.0.1", self.port, timeout=120)) as connection:
             connection.request("GET" if body is None else "POST", path, body, headers)
             response = connection.getresponse()
             named = {key.lower(): value for key, value in response.headers.items()}

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,15 @@ def free_ports(count: int) -> list[int]:
     for it in taken:
         it.close()
     return ports
+
+
+def answers_in(output: str) -> Iterator[dict]:
+    """Yield the answers among other output."""
+    start = output.find('{"model":')
+    while start >= 0:
+        answer, end = json.JSONDecoder().raw_decode(output, start)
+        yield answer
+        start = output.find('{"model":', end)
 
 
 @pytest.mark.slow  # trains a network, and starts three servers
@@ -46,7 +56,7 @@ def test_the_page_runs(tmp_path):
         script = script.replace(str(8000 + number), str(port))
     run = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
-    answers = [json.loads(found) for found in re.findall(r'\{"model":.*?\]\}(?=\{|\n|$)', run.stdout)]
+    answers = list(answers_in(run.stdout))
     assert [len(answer["results"]) for answer in answers] == [1, 2, 1, 1]
     assert [answer["model"] for answer in answers] == ["pets", "pets", "birds", "pets"]
     assert (tmp_path / "overlay.png").read_bytes().startswith(b"\x89PNG")
