@@ -1,7 +1,5 @@
 """Figures of a running server, in the form of Prometheus."""
 
-from functools import partial
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,19 +9,19 @@ SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
 class Metrics:
-    """Counters, gauges and distributions; their names begin with `resnet_jax_`."""
+    """The counters, gauges and distributions of a server."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        ours = {"registry": self._registry, "namespace": "resnet_jax"}
-        counter, gauge, histogram = (partial(kind, **ours) for kind in (Counter, Gauge, Histogram))
-        self.requests = counter("requests", "Answered requests", ("path", "status"))
-        self.in_flight = gauge("requests_in_flight", "Requests that are being answered")
-        self.seconds = histogram("request_seconds", "Time until a request is answered", ("path",), buckets=SECONDS)
-        self.waiting = gauge("images_waiting", "Images that are being decoded or wait", ("model",))
-        self.batches = histogram("batch_images", "Images in a batch", ("model",), buckets=SIZES)
-        self.step = gauge("model_step", "Training step of the weights of a run", ("model",))
+        self._registry = to = CollectorRegistry()
+        ProcessCollector(registry=to)
+        self.requests = Counter("resnet_jax_requests", "Answered requests", ("path", "status"), registry=to)
+        self.in_flight = Gauge("resnet_jax_requests_in_flight", "Requests that are being answered", registry=to)
+        self.seconds = Histogram(
+            "resnet_jax_request_seconds", "Time to answer", ("path",), registry=to, buckets=SECONDS
+        )
+        self.waiting = Gauge("resnet_jax_images_waiting", "Images being decoded or waiting", ("model",), registry=to)
+        self.batches = Histogram("resnet_jax_batch_images", "Images in a batch", ("model",), registry=to, buckets=SIZES)
+        self.step = Gauge("resnet_jax_model_step", "Training step of a run's weights", ("model",), registry=to)
 
     def text(self) -> bytes:
         """Return all figures in Prometheus' text format."""
