@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "measure accuracy, loss and calibration on a whole split",
     "convert": "write weights as .pth, .safetensors or a folder",
     "export": "write a network for other programs: ONNX, StableHLO, safetensors",
+    "serve": "answer HTTP requests for the classes of images",
     "show": "compare runs: curves, figures, differences",
     "list": "list the networks: parameters, published weights and their accuracy",
     "compare": "compare networks: size, speed, and accuracy after the same training",

@@ -17,7 +17,7 @@ LADDER = (  # the lowest first; the modules of one rung may not import each othe
     "runs",
     "classifier",
     "training",
-    "benchmarking diagnosing exporting planning",
+    "benchmarking diagnosing exporting planning serving",
     "comparing",
     "commands",
     "cli",

@@ -133,13 +133,8 @@ def decode_ahead(
                 with LOADING:
                     image.load()
             return preprocessing.decode(image)
-        except UnidentifiedImageError:
-            advice = remedy(image) if isinstance(image, Path) else None
-            return "not an image, or in an unknown format" + (f": {advice}" if advice else "")
-        except IsADirectoryError:
-            return "a folder without images"
         except Exception as error:  # Pillow's decoders raise a dozen kinds of errors
-            return getattr(error, "strerror", None) or str(error) or type(error).__name__
+            return why_unreadable(error, image if isinstance(image, Path) else None)
 
     with ThreadPoolExecutor(CORES) as pool:
         waiting: deque[tuple[str, Future[Decoded | str]]] = deque()
@@ -150,6 +145,21 @@ def decode_ahead(
                 yield first, future.result()
         for last, future in waiting:
             yield last, future.result()
+
+
+def why_unreadable(error: Exception, path: Path | None) -> str:
+    """Return what is wrong with an image, for a message.
+
+    Args:
+        error: raised when it was decoded.
+        path: of its file, if it has one.
+    """
+    if isinstance(error, UnidentifiedImageError):
+        advice = remedy(path) if path else None
+        return "not an image, or in an unknown format" + (f": {advice}" if advice else "")
+    if isinstance(error, IsADirectoryError):
+        return "a folder without images"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def best(probabilities: Float[np.ndarray, " classes"], names: Sequence[str], count: int) -> tuple[Guess, ...]:

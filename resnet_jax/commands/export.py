@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from resnet_jax.commands.loading import load, name_of
 from resnet_jax.commands.usage import AnyArchitecture, Model, OptionalFile, OptionalNumber
 from resnet_jax.errors import UsageError, at_least, printable
 
@@ -49,7 +50,6 @@ def export(
     _check(format, batch_size, layout, with_preprocessing, image_size)
     path = _path(model, format, out)
 
-    from resnet_jax.commands.loading import load
     from resnet_jax.exporting.export import export_to, of_size
     from resnet_jax.exporting.served import Served
 
@@ -75,8 +75,7 @@ def _check(format: str, batch_size: str | int, layout: str, with_preprocessing: 
 
 def _path(model: str, format: str, out: OptionalFile) -> Path:
     """Return where the export goes: files have the suffix of their format, folders have none."""
-    name = Path(model).resolve().name
-    name = Path(name).stem if name.endswith((".pth", ".pt", ".safetensors")) else name
+    name = name_of(model)
     path = out or Path(name)
     if format == "safetensors":
         path = out or Path(f"{name}-safetensors")

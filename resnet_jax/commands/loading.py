@@ -1,6 +1,7 @@
 """The network that a command has been given, with one line on standard error about what of it is used."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_jax.errors import printable
@@ -26,3 +27,9 @@ def tell(model: str, classifier: "Classifier") -> "Classifier":
     for remark in classifier.remarks:
         print(printable(f"{model}: {remark}"), file=sys.stderr)
     return classifier
+
+
+def name_of(model: str) -> str:
+    """Return the last part of a model's path, without the suffix of a weights file."""
+    name = Path(model).resolve().name
+    return Path(name).stem if name.endswith((".pth", ".pt", ".safetensors")) else name

@@ -18,6 +18,7 @@ NARROWEST = 40  # columns, as tyro's own lines
 STYLED = re.compile("[\x1b\u2500-\u257f]")  # colors, which have no width, and frames, which have the right one
 
 Model = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+Models = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="MODEL [MODEL ...]")]
 Images = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="IMAGE [IMAGE ...]")]
 Runs = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
 Target = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]

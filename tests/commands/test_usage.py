@@ -12,6 +12,7 @@ POSITIONAL = {
     "evaluate": "MODEL",
     "export": "MODEL",
     "convert": "MODEL TARGET",
+    "serve": "MODEL [MODEL ...]",
     "show": "RUN [RUN ...]",
 }
 
