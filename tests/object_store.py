@@ -1,11 +1,13 @@
 """Real object stores on the loopback address, each in a process of its own, for the clients of Amazon and Google."""
 
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import fsspec
 import pytest
@@ -62,7 +64,12 @@ def gs_store() -> Iterator[str]:
 
 
 def client(scheme: str) -> fsspec.AbstractFileSystem:
-    """Return a client that remembers nothing: other processes write, and each store has its own port."""
+    """Return a client that remembers no listings, since other processes write; each store has its own."""
+    return _client(scheme, os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("STORAGE_EMULATOR_HOST"))
+
+
+@cache
+def _client(scheme: str, *addresses: str | None) -> fsspec.AbstractFileSystem:
     return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
 
 

@@ -33,7 +33,7 @@ class Bucket:
     """
 
     def __init__(self, url: Path | str):
-        self.url = re.sub(":/(?!/)", "://", str(url), count=1).rstrip("/")
+        self.url = re.sub(r"^([^:/]+):/(?!/)", r"\1://", str(url)).rstrip("/")
         scheme, _, self._folder = self.url.partition("://")
         if scheme not in LIBRARIES or "/" not in self._folder:
             raise UsageError(f"got {self.url}, expected a path on a disk, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER")

@@ -44,15 +44,21 @@ class Checkpoints:
         self._damaged: dict[int, str] = {}
         self._once(self._set_damaged_aside)
         kept = [policies.LatestN(keep), policies.BestN(get_metric_fn=_score, n=1)] if best else [policies.LatestN(keep)]
+        processes = _only_this_process() if self._alone else ocp.options.MultiprocessingOptions()
         self._manager = ocp.CheckpointManager(
             self.directory,
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
+                "info": ocp.JsonCheckpointHandler(multiprocessing_options=processes),
+            },
             options=ocp.CheckpointManagerOptions(
                 best_fn=_score if best else None,
                 preservation_policy=policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,
                 create=False,
-                multiprocessing_options=_only_this_process() if self._alone else ocp.options.MultiprocessingOptions(),
+                multiprocessing_options=processes,
                 async_options=ocp.AsyncOptions(
+                    create_directories_asynchronously=not self._alone,  # would signal by names that processes share
                     post_finalization_callback=self._add_checksums,
                     barrier_sync_fn=_barrier if count() > 1 and not self._alone else None,
                 ),
@@ -78,8 +84,6 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
-        if self._alone:  # each device has the whole state
-            state = jax.tree.map(lambda leaf: leaf.addressable_data(0), state)
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info | {"score": score})
         )
@@ -196,6 +200,9 @@ def _score(metrics: dict[str, float]) -> float:
 
 
 def _only_this_process() -> ocp.options.MultiprocessingOptions:
+    """Make Orbax write whole checkpoints in each process, and wait for no other."""
+    whole = ocp.type_handlers.ArrayHandler(primary_host=None, replica_id=None, use_replica_parallel=False)
+    ocp.type_handlers.register_type_handler(jax.Array, whole, override=True)
     return ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
     )

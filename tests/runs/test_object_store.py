@@ -14,11 +14,12 @@ from resnet_jax.runs.bucket import Bucket
 from resnet_jax.runs.checkpoint import Checkpoints
 from resnet_jax.runs.fetching import fetched
 from resnet_jax.runs.folder import complete_steps
+from resnet_jax.runs.manifest import write_manifest
 from resnet_jax.runs.staging import RunFolder, staged
 from resnet_jax.runs.stored import read_evaluated
 
 
-@pytest.fixture(scope="module", params=[s3_store, gs_store])
+@pytest.fixture(scope="module", params=[s3_store, pytest.param(gs_store, marks=pytest.mark.slow)])
 def store(request):
     with request.param() as url:
         yield url
@@ -32,12 +33,15 @@ def run(store, request, tmp_path, monkeypatch):
 
 
 def save(folder: RunFolder, *saved: int) -> None:
-    """Save checkpoints, each of which holds its step."""
-    checkpoints = Checkpoints(folder.path / "checkpoints", keep=2, best=False, upload=folder.upload)
+    """Make folders as Orbax leaves them, each with the checksums of its files, and upload them."""
     for step in saved:
-        state = {"train": {"params": jnp.full(3, float(step)), "batch_stats": jnp.ones(2), "ema_params": None}}
-        checkpoints.save(step, state, {})
-    checkpoints.close()
+        unnamed = folder.path / "checkpoints" / f"{step}.tmp"
+        (unnamed / "state").mkdir(parents=True)
+        (unnamed / "state" / "array").write_text(str(step))
+        write_manifest(unnamed)
+        assert folder.upload is not None
+        folder.upload(unnamed, step)
+        unnamed.rename(unnamed.with_suffix(""))
 
 
 class Killed(BaseException):
@@ -49,7 +53,11 @@ def test_a_finished_run_has_the_files_and_the_last_checkpoints_in_the_bucket_and
         for name in ("metrics.jsonl", "summary.json", ".lock", "tensorboard/events.1"):
             (folder.path / name).parent.mkdir(exist_ok=True)
             (folder.path / name).write_text(name)
-        save(folder, 10, 20, 30)
+        checkpoints = Checkpoints(folder.path / "checkpoints", keep=2, best=False, upload=folder.upload)
+        for step in (10, 20, 30):
+            weights = {"params": jnp.full(3, float(step)), "batch_stats": jnp.ones(2), "ema_params": None}
+            checkpoints.save(step, {"train": weights}, {})
+        checkpoints.close()
     assert steps(run) == [20, 30]
     others = {name for name in names(run) if not name.startswith("checkpoints/")}
     assert others == {".owner", "metrics.jsonl", "summary.json", "tensorboard/events.1"}
@@ -156,3 +164,14 @@ def test_a_run_that_is_not_there_is_named(store):
         fetched(f"{store}/nothing", weights=False),
     ):
         pytest.fail("it was read")
+
+
+def test_a_checkpoint_that_can_not_be_uploaded_is_an_error_and_gets_no_name(tmp_path):
+    def fail(folder: Path, step: int) -> None:
+        raise UserError(f"no connection for {step}")
+
+    checkpoints = Checkpoints(tmp_path, keep=1, best=False, upload=fail)
+    checkpoints.save(10, {"weights": jnp.ones(3)}, {})
+    with pytest.raises(UserError, match=r"^no connection for 10$"):
+        checkpoints.close()
+    assert complete_steps(tmp_path) == []

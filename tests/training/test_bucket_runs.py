@@ -58,7 +58,7 @@ def wait_for_checkpoint(url: str, process: subprocess.Popen) -> None:
     """Wait until a checkpoint is complete in the bucket."""
     while not steps(url):
         assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
