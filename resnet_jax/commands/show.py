@@ -58,16 +58,15 @@ def show(runs: Runs, *, out: File = Path("runs.png")) -> None:
     console.print(Text(f"Picture: {printable(str(out))}"), soft_wrap=True)
 
 
-def _read(path: str, number: int, name: str) -> ShownRun:
+def _read(path: Path, number: int, name: str) -> ShownRun:
     if not is_url(path):
-        return read_run(Path(path), number, name)
+        return read_run(path, number, name)
     with fetched(path, weights=False) as copy:
         return read_run(copy, number, name)
 
 
-def _name(path: str, runs: Sequence[str]) -> str:
-    last = Path(path).name
-    return last if [Path(other).name for other in runs].count(last) == 1 and last else path.rstrip("/")
+def _name(path: Path, runs: Sequence[Path]) -> str:
+    return path.name if [other.name for other in runs].count(path.name) == 1 and path.name else str(path)
 
 
 def _tables(runs: Sequence[ShownRun], console: Console) -> list[Table]:

@@ -126,7 +126,7 @@ def test_commands_read_a_run_in_a_bucket_as_one_on_a_disk(killed, whole, tmp_pat
     url, _ = killed
     shown, evaluated = [], []
     for run in (url, str(whole)):
-        show((run,), out=tmp_path / "runs.png")
+        show((Path(run),), out=tmp_path / "runs.png")
         shown.append("complete" in capsys.readouterr().out)
         evaluate(run, json=True)
         evaluated.append(json.loads(capsys.readouterr().out) | {"model": "it"})
