@@ -108,7 +108,8 @@ def test_the_command_line_answers_without_jax_and_plotting():
     names = [name for name in sorted(MODULES) if within(name, FRONT_DOORS)]
     statement = "import " + ", ".join(f"resnet_jax.{name}" for name in names)
     heavy = ("jax", "flax", "matplotlib", "orbax", "tensorflow_datasets", "sklearn", "torch", "tensorflow")
-    assert loaded(statement, *heavy) == set()
+    stores = ("fsspec", "s3fs", "gcsfs", "aiohttp", "botocore")
+    assert loaded(statement, *heavy, *stores) == set()
 
 
 def test_the_package_loads_a_name_when_it_is_used():

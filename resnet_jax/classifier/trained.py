@@ -16,6 +16,8 @@ from resnet_jax.hardware.sharding import find_devices
 from resnet_jax.json_files import Finite, Pixels, Positive, check_json, read_json
 from resnet_jax.models.network import Network
 from resnet_jax.models.registry import Stem
+from resnet_jax.runs.bucket import is_url
+from resnet_jax.runs.fetching import fetched
 from resnet_jax.weights import hub
 from resnet_jax.weights.files import METADATA, read_metadata
 from resnet_jax.weights.identify import has_head, identify
@@ -78,14 +80,18 @@ def read_trained(source: Path | str) -> Trained:
     """Read what is stored of a trained network.
 
     Args:
-        source: a run folder of `train.py`, a folder of `save_pretrained`, timm or transformers, a weights file or a hub
-            name; "#NAME" after the last three chooses one of several networks in the file.
+        source: a run folder of `train.py`, also gs://BUCKET/FOLDER or s3://BUCKET/FOLDER, a folder of
+            `save_pretrained`, timm or transformers, a weights file or a hub name; "#NAME" after the last three chooses
+            one of several networks in the file.
 
     Raises:
         UserError: there is no such thing, it can't be read, or JAX can't start its devices.
     """
     find_devices()  # otherwise reading fails with an error about the file
     file, choice = split_choice(source)
+    if is_url(file):
+        with fetched(file, weights=True) as copy:
+            return _read_run(copy)
     path = Path(file)
     if (path / "checkpoints").is_dir():
         return _read_run(path)

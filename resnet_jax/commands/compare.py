@@ -24,6 +24,7 @@ from resnet_jax.config import Config, as_dict, differences
 from resnet_jax.errors import UsageError, writing
 from resnet_jax.models.registry import REGISTRY
 from resnet_jax.recipe import parse_optional
+from resnet_jax.runs.bucket import is_url
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -101,6 +102,8 @@ def compare(args: list[str] | None = None) -> None:
         for arch in archs:
             published_source(arch)
     workdir = asked.workdir or Path("runs") / f"compare-{settings.image_size if recipe is None else recipe.stem}"
+    if is_url(workdir):
+        raise UsageError(f"--workdir: got {workdir}, expected a folder on a disk: only train knows object stores")
     targets = tuple(asked.target.split(",")) if asked.target else ()
     shared = {
         "machine": machine_of(settings) | {"date": date.today().isoformat()},

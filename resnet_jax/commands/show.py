@@ -14,6 +14,8 @@ from resnet_jax.commands.tables import fitting_tables
 from resnet_jax.commands.usage import File, Runs
 from resnet_jax.config import differences
 from resnet_jax.errors import UsageError, printable
+from resnet_jax.runs.bucket import is_url
+from resnet_jax.runs.fetching import fetched
 from resnet_jax.runs.reading import ShownRun, figures_of, read_run
 from resnet_jax.runs.terminal import plot_curves
 
@@ -27,7 +29,7 @@ def show(runs: Runs, *, out: File = Path("runs.png")) -> None:
     Example: resnet-jax show runs/digits-* --out digits.png
 
     Args:
-        runs: Run folders; the data sets may differ.
+        runs: Run folders, also gs://BUCKET/FOLDER or s3://BUCKET/FOLDER; the data sets may differ.
         out: File of the picture, which ends in .png, .pdf or .svg.
 
     Raises:
@@ -41,7 +43,7 @@ def show(runs: Runs, *, out: File = Path("runs.png")) -> None:
     shown: list[ShownRun] = []
     empty: list[ShownRun] = []
     for path in runs:
-        run = read_run(path, len(shown), _name(path, runs))
+        run = _read(path, len(shown), _name(path, runs))
         (empty if run.empty else shown).append(run)
     console = Console(highlight=False)
     if empty:
@@ -54,6 +56,13 @@ def show(runs: Runs, *, out: File = Path("runs.png")) -> None:
     for renderable in (*_tables(shown, console), *_seeds(shown), *_differences(shown)):
         console.print(renderable)
     console.print(Text(f"Picture: {printable(str(out))}"), soft_wrap=True)
+
+
+def _read(path: Path, number: int, name: str) -> ShownRun:
+    if not is_url(path):
+        return read_run(path, number, name)
+    with fetched(path, weights=False) as copy:
+        return read_run(copy, number, name)
 
 
 def _name(path: Path, runs: Sequence[Path]) -> str:

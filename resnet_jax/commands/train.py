@@ -16,6 +16,7 @@ from resnet_jax.commands.usage import fitting_help
 from resnet_jax.config import Config, DistributedConfig
 from resnet_jax.hardware.compilation_cache import keep_compiled
 from resnet_jax.recipe import parse
+from resnet_jax.runs.bucket import is_url
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Arguments(Config):
     Also: --config PATH, the recipe to start from, or the config.json of a run to start again.
     """
 
-    workdir: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Run folder; a run of this configuration in it is resumed. By default runs/<config>-<time>."""
+    workdir: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
+    """Run folder, also gs://BUCKET/FOLDER or s3://BUCKET/FOLDER; a run of this configuration in it is resumed. By
+    default runs/<config>-<time>."""
     wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
     """Weights & Biases project to log to; needs the extra `wandb`. By default none."""
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
@@ -51,8 +53,8 @@ def train(args: list[str] | None = None, *, prog: str = "resnet-jax train") -> N
     _hush_checkpoint_writers()
     with joined(**asdict(arguments.distributed)):
         new = f"runs/{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
-        workdir = arguments.workdir or Path(gather(new)[0])  # the clocks of the processes differ
-        loop.train(config, workdir, wandb_project=arguments.wandb)
+        workdir = arguments.workdir or gather(new)[0]  # the clocks of the processes differ
+        loop.train(config, workdir if is_url(workdir) else Path(workdir), wandb_project=arguments.wandb)
 
 
 def _hush_checkpoint_writers() -> None:

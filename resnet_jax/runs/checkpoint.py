@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ from resnet_jax.errors import UserError
 from resnet_jax.hardware.processes import count, first_only, is_first
 from resnet_jax.runs.folder import complete_steps
 from resnet_jax.runs.manifest import check_manifest, write_manifest
+from resnet_jax.runs.sources import check_sources
 from resnet_jax.runs.stored import Restored, reason, stored_structure, structure_of
 
 policies = ocp.checkpoint_managers
 UNKNOWN = -1.0  # score of a checkpoint that was not evaluated: below any accuracy
-COMPARED = ("class_names", "image_shape", "train_images", "test_images", "mean", "std", "data", "teacher")
-"""Metadata that describe what a run learns from: it continues only with the same images and the same teacher."""
 
 
 class Checkpoints:
@@ -33,23 +32,35 @@ class Checkpoints:
         directory: holds the folders; made if it does not exist.
         keep: number of the latest checkpoints to keep.
         best: keep the checkpoint with the highest score, an accuracy, as well.
+        upload: is given each complete checkpoint and its step, and can make the save fail; each process then has a
+            directory of its own, and writes whole checkpoints.
     """
 
-    def __init__(self, directory: Path, *, keep: int, best: bool):
+    def __init__(self, directory: Path, *, keep: int, best: bool, upload: Callable[[Path, int], None] | None = None):
         self.directory = directory.absolute()
-        self._best = best
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._best, self._upload = best, upload
+        self._alone = upload is not None and count() > 1
         self._damaged: dict[int, str] = {}
-        first_only(self._set_damaged_aside)
+        self._once(self._set_damaged_aside)
         kept = [policies.LatestN(keep), policies.BestN(get_metric_fn=_score, n=1)] if best else [policies.LatestN(keep)]
+        processes = _only_this_process() if self._alone else ocp.options.MultiprocessingOptions()
         self._manager = ocp.CheckpointManager(
             self.directory,
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
+                "info": ocp.JsonCheckpointHandler(multiprocessing_options=processes),
+            },
             options=ocp.CheckpointManagerOptions(
                 best_fn=_score if best else None,
                 preservation_policy=policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,
+                create=False,
+                multiprocessing_options=processes,
                 async_options=ocp.AsyncOptions(
+                    create_directories_asynchronously=not self._alone,  # would signal by names that processes share
                     post_finalization_callback=self._add_checksums,
-                    barrier_sync_fn=_barrier if count() > 1 else None,
+                    barrier_sync_fn=_barrier if count() > 1 and not self._alone else None,
                 ),
             ),
         )
@@ -106,7 +117,7 @@ class Checkpoints:
         for step in reversed(self.steps):
             try:
                 stored, structure = self._info(step), stored_structure(self.directory / str(step))
-                _check_sources(stored, info or {})
+                check_sources(stored, info or {})
                 self._check_structure(step, structure, structure_of(like))
                 arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
                 restored = Restored(step, self._manager.restore(step, args=arguments)["state"], stored)
@@ -114,7 +125,7 @@ class Checkpoints:
             except (MemoryError, jax.errors.JaxRuntimeError, UserError):
                 raise  # not a fault of the file
             except Exception as error:  # whatever a damaged file makes Orbax or TensorStore raise
-                first_only(partial(self._set_aside, step, error))
+                self._once(partial(self._set_aside, step, error))
                 self._manager.reload()
         for step, why in sorted(self._damaged.items(), reverse=True):
             report(f"can't read checkpoint {step} in {self.directory} ({why}); renamed to {step}.unreadable")
@@ -131,11 +142,13 @@ class Checkpoints:
         self._guard(self._manager.close)
 
     def _add_checksums(self) -> None:
-        """Write the manifest of the checkpoint that is complete and about to get its final name."""
+        """Write the manifest of the checkpoint that is complete and about to get its final name, and upload it."""
         if not is_first():
             return
         for unnamed in self.directory.glob("*.orbax-checkpoint-tmp*"):
             write_manifest(unnamed)
+            if self._upload is not None:
+                self._upload(unnamed, int(unnamed.name.split(".")[0]))
 
     def _info(self, step: int) -> dict[str, Any]:
         return self._manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))["info"]
@@ -150,6 +163,10 @@ class Checkpoints:
                 f"checkpoint {step} in {self.directory} holds another network or optimizer than this version trains: "
                 f"differing arrays: {len(differing)} ({first}); use the version that wrote it, or another --workdir"
             )
+
+    def _once(self, action: Callable[[], object]) -> None:
+        """Do something with the directory in one process, or in each if each has its own."""
+        (action if self._alone else partial(first_only, action))()
 
     def _set_damaged_aside(self) -> None:
         for step in complete_steps(self.directory):
@@ -178,27 +195,17 @@ class Checkpoints:
             ) from error
 
 
-def _check_sources(stored: dict[str, Any], now: dict[str, Any]) -> None:
-    both = [key for key in COMPARED if key in stored and key in now]
-    changed = [line for key in both for line in _differences(key, stored[key], now[key])]
-    if changed:
-        shown = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
-        raise UserError(
-            f"the images or the teacher are not those of the run so far ({shown}): restore them, or start again with "
-            "another --workdir"
-        )
-
-
-def _differences(name: str, stored: Any, now: Any) -> Iterator[str]:
-    if isinstance(stored, dict) and isinstance(now, dict):
-        for key in dict.fromkeys((*stored, *now)):
-            yield from _differences(f"{name} {key}", stored.get(key), now.get(key))
-    elif stored != now:
-        yield f"{name}: {stored} -> {now}"
-
-
 def _score(metrics: dict[str, float]) -> float:
     return metrics["score"]
+
+
+def _only_this_process() -> ocp.options.MultiprocessingOptions:
+    """Make Orbax write whole checkpoints in each process, and wait for no other."""
+    whole = ocp.type_handlers.ArrayHandler(primary_host=None, replica_id=None, use_replica_parallel=False)
+    ocp.type_handlers.register_type_handler(jax.Array, whole, override=True)
+    return ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
+    )
 
 
 def _barrier(*, key: str, timeout_ms: int) -> None:

@@ -39,15 +39,15 @@ class Summary(msgspec.Struct):
     dataset: str = ""
 
 
-def is_locked(workdir: Path) -> bool:
-    """Tell whether a process is training in a run folder."""
+def is_locked(workdir: Path) -> bool | None:
+    """Tell whether a process is training in a run folder; None if it is a copy, which has no lock."""
     try:
         with (workdir / ".lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:  # there is no such file
-        pass
+        return None
     return False
 
 

@@ -16,10 +16,11 @@ from resnet_jax.runs.stored import read_latest_info
 
 
 @contextmanager
-def open_workdir(workdir: Path, config: Config) -> Iterator[None]:
+def open_workdir(workdir: Path, config: Config, *, separate: bool = False) -> Iterator[None]:
     """Make the run folder, or check that the run in it has this configuration, and lock it meanwhile.
 
-    Of several processes, the first does so, and an error of its is raised in all.
+    Of several processes, the first does so, and an error of its is raised in all; each does so if the folders are
+    `separate`, one for each process.
 
     Raises:
         UserError: it can't be written, or another process is training in it.
@@ -31,7 +32,10 @@ def open_workdir(workdir: Path, config: Config) -> Iterator[None]:
             stack.enter_context(locked(workdir))
             _claim(workdir, as_dict(config))
 
-        first_only(open_it)
+        if separate:
+            open_it()
+        else:
+            first_only(open_it)
         if not (workdir / ".lock").exists():
             raise UserError(
                 f"the run folder {workdir} of process 0 is not visible here: all hosts need one --workdir on a file "

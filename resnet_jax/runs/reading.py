@@ -32,7 +32,8 @@ class ShownRun:
     """Contents of `summary.json`; None if the run has not finished."""
     step: int
     """Last step that was logged or saved."""
-    running: bool
+    running: bool | None
+    """Whether a process is training in it; None if that can't be seen, in a copy."""
 
     @property
     def empty(self) -> bool:
@@ -76,7 +77,7 @@ def read_run(path: Path, number: int, name: str) -> ShownRun:
         lines=lines,
         summary=summary,
         step=max([0, *saved, *(line["step"] for line in lines)]),
-        running=summary is None and is_locked(path),
+        running=is_locked(path) if summary is None else False,
     )
 
 
@@ -121,4 +122,5 @@ def _state(run: ShownRun, last: dict[str, Any]) -> str:
         evaluated = run.summary.get("evaluated_step")
         return "complete" if evaluated in (None, run.step) else f"complete, best at step {evaluated}"
     total = last["step"] // (last["epoch"] + 1) * run.config["train"]["epochs"] if last else "?"
-    return f"{'running, at' if run.running else 'stopped at'} step {run.step} of {total}"
+    state = {True: "running, at", False: "stopped at", None: "at"}[run.running]
+    return f"{state} step {run.step} of {total}"

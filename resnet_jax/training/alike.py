@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from resnet_jax.hardware import processes
+from resnet_jax.runs.bucket import is_url
 from resnet_jax.runs.environment import environment
 
 
-def compare_starts(config: dict[str, Any], workdir: Path) -> None:
+def compare_starts(config: dict[str, Any], workdir: Path | str) -> None:
     """Compare configuration, versions and run folder of all processes.
 
     Raises:
@@ -15,9 +16,10 @@ def compare_starts(config: dict[str, Any], workdir: Path) -> None:
     """
     if processes.count() > 1:
         own = environment()
+        folder = workdir if is_url(workdir) else Path(workdir).absolute()
         data = {key: value for key, value in config["data"].items() if key != "workers"}  # changes no result
         versions = {key: own[key] for key in ("packages", "python", "git_commit", "backend")}
-        processes.check_equal({**versions, **config, "data": data, "workdir": str(workdir.absolute())})
+        processes.check_equal({**versions, **config, "data": data, "workdir": str(folder)})
 
 
 def compare_data(info: dict[str, Any], feed: dict[str, Any]) -> None:

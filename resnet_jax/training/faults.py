@@ -11,7 +11,7 @@ from resnet_jax.runs.checkpoint import Checkpoints
 
 
 @contextmanager
-def disk_faults(workdir: Path) -> Iterator[None]:
+def disk_faults(workdir: Path | str) -> Iterator[None]:
     """Turn an error of the file system inside into a `UserError` with the remedy."""
     try:
         yield

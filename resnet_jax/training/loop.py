@@ -21,6 +21,7 @@ from resnet_jax.runs.checkpoint import Checkpoints
 from resnet_jax.runs.folder import read_summary
 from resnet_jax.runs.logbook import open_logbook
 from resnet_jax.runs.opening import open_workdir
+from resnet_jax.runs.staging import RunFolder, staged
 from resnet_jax.training.alike import compare_data, compare_starts
 from resnet_jax.training.epoch import finish_epoch
 from resnet_jax.training.faults import disk_faults, diverged, memory_faults
@@ -75,7 +76,7 @@ def advance(run: Run, state: TrainState, metrics: TrainMetrics, step: int, end: 
 
 
 def train(
-    config: Config, workdir: Path, *, wandb_project: str | None = None, console: Console | None = None
+    config: Config, workdir: Path | str, *, wandb_project: str | None = None, console: Console | None = None
 ) -> dict[str, Any]:
     """Train, evaluate and report one run, or resume the one in `workdir`; see `complete`."""
     console = console or Console(quiet=not processes.is_first())
@@ -84,12 +85,15 @@ def train(
     return summary
 
 
-def complete(config: Config, workdir: Path, console: Console, *, wandb_project: str | None = None) -> dict[str, Any]:
+def complete(
+    config: Config, workdir: Path | str, console: Console, *, wandb_project: str | None = None
+) -> dict[str, Any]:
     """Train and evaluate one run, or resume the one in `workdir`.
 
     Args:
         config: the whole configuration.
-        workdir: the run folder; empty, or with a run of the same configuration.
+        workdir: the run folder, also gs://BUCKET/FOLDER or s3://BUCKET/FOLDER; empty, or with a run of the same
+            configuration.
         console: where progress is shown.
         wandb_project: Weights & Biases project to log to as well.
 
@@ -103,27 +107,32 @@ def complete(config: Config, workdir: Path, console: Console, *, wandb_project: 
     """
     mesh = make_mesh(config.train.batch_size)
     compare_starts(as_dict(config), workdir)
-    with disk_faults(workdir), open_workdir(workdir, config), StopRequest() as stop:
-        if summary := read_summary(workdir):
-            finished = f"the run in {workdir} has finished: nothing is trained, and no images are read"
+    with (
+        disk_faults(workdir),
+        staged(workdir) as folder,
+        open_workdir(folder.path, config, separate=folder.upload is not None),
+        StopRequest() as stop,
+    ):
+        if summary := read_summary(folder.path):
+            finished = f"the run in {folder} has finished: nothing is trained, and no images are read"
             console.print(finished, highlight=False, markup=False, soft_wrap=True)
         else:
-            summary = _train(config, workdir, mesh, wandb_project, console, stop)
+            summary = _train(config, folder, mesh, wandb_project, console, stop)
     return summary
 
 
 def _train(
-    config: Config, workdir: Path, mesh: Mesh, wandb_project: str | None, console: Console, stop: StopRequest
+    config: Config, folder: RunFolder, mesh: Mesh, wandb_project: str | None, console: Console, stop: StopRequest
 ) -> dict[str, Any]:
     run, fresh = _prepare(config, mesh, console)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=2, best="val" in run.evaluations)
+    checkpoints = Checkpoints(folder.path / "checkpoints", keep=2, best="val" in run.evaluations, upload=folder.upload)
     display = Display(console, run.program.total_steps, config.train.batch_size)
     state, metrics, seconds = _resume(run, fresh, checkpoints, display)
     start, step, total = time.monotonic() - seconds, int(state.step), run.program.total_steps
     smaller_batch = f"--train.batch-size is {config.train.batch_size}; choose a smaller one, in a new --workdir"
-    with open_logbook(workdir, config, step=step, wandb_project=wandb_project) as logbook, closing(run.feed):
+    with open_logbook(folder.path, config, step=step, wandb_project=wandb_project) as logbook, closing(run.feed):
         with display, memory_faults(smaller_batch):
-            display.start(*describe(run.dataset), *run.remarks, _describe(run, state, step, workdir))
+            display.start(*describe(run.dataset), *run.remarks, _describe(run, state, step, folder))
             for call in advance(run, state, metrics, step, total):
                 sums = jax.device_get(call.metrics)
                 display.count(call.steps, call.started, call.waited, compiled=call.first)
@@ -136,20 +145,21 @@ def _train(
                 due = epoch_ends and (call.epoch + 1) % config.checkpoint.every_epochs == 0
                 signal_number = processes.largest(stop.signal_number)  # 0, or a signal that any process has received
                 if due or signal_number or call.step == total:
+                    folder.push()  # before the checkpoint: it goes on from these lines
                     info = run.info | {"seconds": time.monotonic() - start, "feed": run.feed.state()}
                     _save(checkpoints, call, info, score)
                 if signal_number and call.step < total:
                     checkpoints.close()
-                    raise Interrupted(call.step, workdir, signal_number)
+                    raise Interrupted(call.step, folder.path, signal_number)
                 state = call.state
 
         checkpoints.close()
         with console.status("evaluating on the test images"):
             figures = {"speed": display.images_per_second, "waiting": display.waiting_share}
-            summary, evaluation = summarize(run, state, workdir, seconds=time.monotonic() - start, **figures)
+            summary, evaluation = summarize(run, state, folder.path, seconds=time.monotonic() - start, **figures)
             logbook.finish(summary)
             if processes.is_first():
-                illustrate(run, evaluation, workdir, display.say)
+                illustrate(run, evaluation, folder.path, display.say)
     return summary
 
 
@@ -174,6 +184,7 @@ def _resume(
     """Return state, metrics of the running epoch and seconds spent: from the latest checkpoint, or of a new run."""
     zero = zero_metrics(run.mesh)
     restored = checkpoints.restore(_saved(fresh, zero), replicated(run.mesh), display.say, run.info)
+    processes.check_equal({"step to continue from": restored and restored.step})
     if restored is None:
         return fresh, zero, 0.0
     display.say(f"resuming from step {restored.step}")
@@ -199,11 +210,11 @@ def _saved(state: TrainState, metrics: TrainMetrics) -> dict[str, Any]:
     return {"train": vars(state), "metrics": vars(metrics)}
 
 
-def _describe(run: Run, state: TrainState, step: int, workdir: Path) -> str:
+def _describe(run: Run, state: TrainState, step: int, folder: RunFolder) -> str:
     parameters, count = sum(leaf.size for leaf in jax.tree.leaves(state.params)), processes.count()
     lost = f"; {count} processes: if one is lost, all end, and the same command on all hosts continues"
     return (
         f"{parameters:,} parameters, {run.program.total_steps - step:,} steps to go, "
-        f"{run.mesh.size} x {run.mesh.devices.flat[0].device_kind}; run folder {workdir}"
+        f"{run.mesh.size} x {run.mesh.devices.flat[0].device_kind}; run folder {folder}"
         f"{lost if count > 1 else ''}"
     )

@@ -10,7 +10,7 @@ BALANCED = 0.05
 """Share of the training that may wait for images before the host counts as its limit."""
 
 
-def print_summary(console: Console, summary: dict[str, Any], workdir: Path) -> None:
+def print_summary(console: Console, summary: dict[str, Any], workdir: Path | str) -> None:
     """Print the main figures, where everything is, and the commands that come next."""
     table = Table(title=str(workdir), show_header=False, title_justify="left")
     for name, value in summary.items():
@@ -29,10 +29,11 @@ def print_summary(console: Console, summary: dict[str, Any], workdir: Path) -> N
     console.print(table)
     if advice := advise(summary):
         console.print(advice, highlight=False, markup=False, soft_wrap=True)
+    logdir = str(workdir).rpartition("/")[0] or "."
     console.print(
         f"Pictures: {workdir}/curves.png, confusion.png, mistakes.png; tables: confusion.csv, mistakes.csv; "
         "all figures: summary.json, metrics.jsonl.\n"
-        f"Next:  tensorboard --logdir {workdir.parent}     (pip install tensorboard)\n"
+        f"Next:  tensorboard --logdir {logdir}     (pip install tensorboard)\n"
         "       the same command with --train.seed 1       to see how much of this is chance\n"
         "       resnet-jax train --help                    to see all options",
         highlight=False,

@@ -77,6 +77,11 @@ def test_a_recipe_that_does_not_exist_is_named_by_its_option():
         compare(["--train", "nothing.py"])
 
 
+def test_a_comparison_is_kept_on_a_disk():
+    with pytest.raises(UsageError, match=r"--workdir: got s3:.*a disk"):
+        compare(["--archs", "resnet18", "--workdir", "s3://bucket/folder"])
+
+
 @pytest.mark.slow
 def test_a_network_that_cannot_take_the_images_is_an_error_that_names_both():
     settings = replace(SETTINGS, image_size=8, model=replace(SETTINGS.model, stem="imagenet"))
