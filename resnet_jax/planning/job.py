@@ -40,6 +40,7 @@ DATA_SETS = {  # training and test images, height and width in pixels, classes
     "imagenet_resized/64x64": (1_281_167, 50_000, 64, 1000),
 }
 NOTHING = (None, 0, None, None)
+Feed = Literal["resident", "stream", "ready"]
 MEAN, STD = np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)  # the values do not change what is computed
 
 
@@ -52,7 +53,7 @@ class Job:
     """Number of training images."""
     image_size: int
     classes: int
-    feed: Literal["resident", "stream", "ready"]
+    feed: Feed
     """Images on the devices; decoded by the hosts for each step; or ready batches as input, without augmentation."""
 
 
@@ -91,11 +92,16 @@ def make_job(
     decoded = (count + known[1]) * size * size * 3
     if images is None and config.data.val_fraction is not None:
         count -= int(count * config.data.val_fraction)
-    feed: Any = config.data.feed or ("stream" if decoded > SHARE * memory_bytes else "resident")
-    if config.augment.crop_scale is not None:
-        feed = "stream"
+    feed: Feed = "ready" if ready else _feed(config, decoded, memory_bytes)
     chosen = resolve(config, "tpu")  # a GPU gets the same choices
-    return Job(chosen, count, size, class_count, "ready" if ready else feed)
+    return Job(chosen, count, size, class_count, feed)
+
+
+def _feed(config: Config, decoded_bytes: int, memory_bytes: int) -> Feed:
+    """Return the feed that a run would choose; see `choose_feed`."""
+    if config.augment.crop_scale is not None:
+        return "stream"
+    return config.data.feed or ("stream" if decoded_bytes > SHARE * memory_bytes else "resident")
 
 
 def batch_unit(job: Job, chips: int) -> int:
