@@ -528,3 +528,12 @@ def test_the_largest_batch_nearly_fills_a_gpu_and_eight_times_as_much_does_not_f
     largest = largest_batch(compiler.needs, compiler.limit_bytes, 1024, 8, 10**7)
     assert compiler.needs(largest).fits and compiler.needs(largest).memory_bytes > 0.9 * compiler.limit_bytes
     assert not compiler.needs(8 * largest).fits
+
+
+@pytest.mark.slow
+@CUDA
+def test_a_step_that_shrinks_images_compiles_without_a_gpu_to_tune_it_on(unchecked):
+    data, crops = DataConfig(name="imagenet2012", image_size=192), AugmentConfig(crop_scale=0.1, small_size=160)
+    config = replace(narrow(stem="imagenet"), data=data, augment=crops)
+    compiler = Compiler(make_job(config, None, None, None, memory_bytes=GIB), parse_target("h100"))
+    assert compiler.work(64, small=True).traffic_bytes > 64 * (192 * 192 * 3 + 160 * 160 * 3)
