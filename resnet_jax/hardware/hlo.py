@@ -14,6 +14,7 @@ SENT = {  # bytes that a chip sends per byte of its operand, among n chips in a 
     "collective-permute": lambda n: 1,
 }
 NO_WORK = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
+GROUPS = re.compile(r"replica_groups=(?:\[\d+,(?P<size>\d+)\]<=|\{\{(?P<first>[\d,]+)\})")
 PARTS = {"copy-done", "slice-done", "slice", "dynamic-slice"}
 """Operations that read no more of an operand than they write."""
 
@@ -23,7 +24,7 @@ def collectives(text: str, devices: int) -> tuple[int, int, float]:
 
     Args:
         text: the module. Each operation counts once, also in a loop.
-        devices: number of chips, all of which take part in each operation.
+        devices: number of chips, all of which take part in an operation that names no groups of them.
 
     Returns:
         Their number, the bytes of their operands on a chip, and the bytes that a chip sends in a ring (Patarasuk and
@@ -36,7 +37,8 @@ def collectives(text: str, devices: int) -> tuple[int, int, float]:
         kind = each["op"].removesuffix("-start")
         if kind in SENT:
             size = sum(sizes[name] for name in _operands(each))
-            count, operand_bytes, sent_bytes = count + 1, operand_bytes + size, sent_bytes + SENT[kind](devices) * size
+            sent = SENT[kind](_group(each, devices)) * size
+            count, operand_bytes, sent_bytes = count + 1, operand_bytes + size, sent_bytes + sent
     return count, operand_bytes, sent_bytes
 
 
@@ -92,6 +94,14 @@ def size_of(type: str, *, padded: bool = False, main: bool = False) -> int:
 
 def _integers(text: str) -> list[int]:
     return [int(each) for each in text.split(",") if each]
+
+
+def _group(instruction: re.Match, devices: int) -> int:
+    """Return the number of chips among which an operation exchanges: all, or those of its first group."""
+    groups = GROUPS.search(instruction["rest"])
+    if groups is None:
+        return devices
+    return int(groups["size"]) if groups["size"] else len(_integers(groups["first"]))
 
 
 def _operands(instruction: re.Match) -> list[str]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import jax
@@ -13,8 +13,8 @@ from resnet_jax.hardware.sharding import make_mesh
 from resnet_jax.planning.job import Job, batch_unit, lower
 from resnet_jax.planning.targets import Target, devices_of
 
-JAX_SHARE = 0.75
-"""Share of a GPU's memory that JAX reserves when it starts; XLA_PYTHON_CLIENT_MEM_FRACTION changes it."""
+NO_TILES = "Couldn't find output tile sizes"
+"""Message of jaxlib 0.10.2 for some products, as when 192 pixels shrink to 160, without a GPU to tune them on."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,32 @@ class Compiler:
         """A batch is a multiple of this number."""
         devices = devices_of(target)
         self.mesh = make_mesh(target.count, devices)
-        self.limit_bytes = tpu_memory(devices[0]) if target.is_tpu else int(JAX_SHARE * target.gpu_memory_bytes)
+        self.limit_bytes = tpu_memory(devices[0]) if target.is_tpu else target.memory_bytes
         """Memory of a chip that a program may use."""
         self.needs = lru_cache(self._needs)
         """Function from a batch size to the memory of its step."""
+        self._compiled = lru_cache(maxsize=1)(self._compile)
+        """The program of a step; without a resident data set, the same one shows its memory and its work."""
 
-    def work(self, batch_size: int, image_size: int | None = None) -> Work:
-        """Return the work of one step on each chip, on images of another size if one is given.
+    def work(self, batch_size: int, *, small: bool = False) -> Work:
+        """Return the work of one step on each chip.
 
-        The data set is cut to one batch for this. Otherwise the compilers count all of it in every step: on GPUs as
-        read by the gathering, on some TPUs as a copy, which a run makes only once for the many steps of a call.
+        A resident data set is cut to one batch for this. Otherwise the compilers count all of it in every step: on GPUs
+        as read by the gathering, on some TPUs as a copy, which a run makes only once for the many steps of a call.
+
+        Args:
+            batch_size: images in the step, over all chips.
+            small: whether it shrinks them, as in the first epochs of some recipes.
         """
-        job, chips = replace(self.job, image_size=image_size or self.job.image_size), self.target.count
-        compiled = self._compile(job, batch_size, batch_size)
-        whole = None if self.target.is_tpu else lower(job, batch_size, None, batch_size).cost_analysis()
+        job, chips = self.job, self.target.count
+        compiled = self._compiled(batch_size, batch_size if job.feed == "resident" else 0, small=small)
+        whole = None if self.target.is_tpu else lower(job, batch_size, None, batch_size, small=small).cost_analysis()
         return work_of(compiled, whole["flops"] / chips if whole else 0.0, chips)
 
     def _needs(self, batch_size: int) -> Needs:
         try:
-            memory = memory_of(self._compile(self.job, batch_size, self.job.images))
+            compiled = self._compiled(batch_size, self.job.images if self.job.feed == "resident" else 0, small=False)
+            memory = memory_of(compiled)
             needs = Needs(memory, fits=memory <= self.limit_bytes)
         except jax.errors.JaxRuntimeError as error:
             needs = Needs(tpu_refusal(error)[0], fits=False)
@@ -66,10 +73,15 @@ class Compiler:
         print(f"a batch of {batch_size:,} {verdict}", file=sys.stderr, flush=True)
         return needs
 
-    def _compile(self, job: Job, batch_size: int, images: int) -> jax.stages.Compiled:
-        lowered = lower(job, batch_size, self.mesh, images)
+    def _compile(self, batch_size: int, resident_images: int, *, small: bool) -> jax.stages.Compiled:
+        lowered = lower(self.job, batch_size, self.mesh, resident_images, small=small)
         print(f"compiling a step of {batch_size:,} images for {self.target.name}", file=sys.stderr, flush=True)
-        return compile_lowered(lowered)
+        try:
+            return compile_lowered(lowered)
+        except jax.errors.JaxRuntimeError as error:
+            if NO_TILES not in str(error):
+                raise
+            return compile_lowered(lowered, {"xla_gpu_enable_triton_gemm": False})
 
 
 def largest_batch(needs: Callable[[int], Needs], limit: int, start: int, unit: int, cap: int) -> int | None:

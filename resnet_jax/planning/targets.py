@@ -16,6 +16,8 @@ from resnet_jax.hardware.chips import CHIPS, Chip
 AXES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}
 """Number of dimensions of a TPU slice."""
 GPUS_OF_A_HOST = 8
+JAX_SHARE = 0.75
+"""Share of a GPU's memory that JAX reserves when it starts; XLA_PYTHON_CLIENT_MEM_FRACTION changes it."""
 EXPECTED = "a slice of TPU chips such as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x4, or h100, a100, h100:8, a100:8"
 REMEDY = "pip install -e '.[plan]' in a checkout of this project, in an environment of its own"
 TPU_ENVIRONMENT = {  # without these libtpu asks a metadata server which machine it runs on, and fails
@@ -71,9 +73,20 @@ class Target:
         return self.chip.name in AXES
 
     @property
-    def gpu_memory_bytes(self) -> int:
-        """Memory that the driver reports, a little less than in the data sheet."""
-        return GPUS[self.chip.name]["memory"]
+    def memory_bytes(self) -> int:
+        """Memory of a chip for programs: JAX's share of what a GPU's driver reports, and nearly that of a TPU."""
+        return self.chip.memory_bytes if self.is_tpu else int(JAX_SHARE * GPUS[self.chip.name]["memory"])
+
+    @property
+    def hops(self) -> int:
+        """Links between the two chips that are farthest apart, at least.
+
+        An axis of a TPU slice is a ring, if it has all 16 chips (v5e, v6e) or a multiple of 4 (v4, v5p).
+        """
+        if not self.is_tpu:
+            return min(self.count - 1, 1)
+        ring = 16 if AXES[self.chip.name] == 2 else 4
+        return sum(length // 2 if length % ring == 0 else length - 1 for length in self.shape)
 
 
 def parse_target(text: str) -> Target:

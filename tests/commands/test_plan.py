@@ -15,18 +15,25 @@ from flax import nnx
 from jax.experimental.layout import Format, Layout
 from jax.sharding import PartitionSpec
 
-from resnet_jax.commands.plan import duration, largest_sentence, memory_sentence
 from resnet_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
 from resnet_jax.data.resident import ResidentData
 from resnet_jax.errors import UsageError, UserError
-from resnet_jax.hardware.chips import CHIPS
+from resnet_jax.hardware.chips import GIB
 from resnet_jax.hardware.compiled import Work, tpu_refusal, work_of
 from resnet_jax.hardware.hlo import collectives, memory_traffic, size_of
 from resnet_jax.hardware.sharding import make_mesh, replicated, sharded
 from resnet_jax.planning.ceiling import Seconds, answers, seconds_of, speed
 from resnet_jax.planning.job import MEAN, STD, lower, make_job
+from resnet_jax.planning.report import (
+    decoding_sentences,
+    duration,
+    largest_sentence,
+    memory_sentence,
+    network_sentences,
+)
 from resnet_jax.planning.sizing import Compiler, Needs, largest_batch
 from resnet_jax.planning.targets import devices_of, parse_target
+from resnet_jax.recipe import load_config
 from resnet_jax.training.metrics import TrainMetrics
 from resnet_jax.training.model import make_model
 from resnet_jax.training.program import Shapes, make_program
@@ -38,8 +45,9 @@ TPU = pytest.mark.skipif(not (QUIET and find_spec("libtpu")), reason="needs the 
 CUDA = pytest.mark.skipif(
     not (QUIET and find_spec("jax_cuda13_plugin")), reason="needs the extra plan, JAX_PLATFORMS=cpu"
 )
-V5E = next(chip for chip in CHIPS if chip.name == "v5e")
-JOB = make_job(Config(data=DataConfig(name="cifar10"), train=TrainConfig(epochs=2)), None, None, None, resident=True)
+JOB = make_job(
+    Config(data=DataConfig(name="cifar10"), train=TrainConfig(epochs=2)), None, None, None, memory_bytes=16 * GIB
+)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +69,17 @@ def test_a_target_is_a_chip_and_a_number_of_chips(text, kind, count):
 def test_an_unknown_target_is_a_usage_error_with_its_value(text):
     with pytest.raises(UsageError, match=f"--target: got {text}, expected .*"):
         parse_target(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "hops"),
+    [
+        *(("v5e:1x1", 0), ("v5e:2x2", 2), ("v6e:8x8", 14), ("v5e:16x16", 16), ("v5p:4x4x4", 6), ("v4:2x2x1", 2)),
+        *(("h100", 0), ("h100:8", 1)),
+    ],
+)
+def test_hops_lead_to_the_farthest_chip_of_a_mesh_or_a_torus(name, hops):
+    assert parse_target(name).hops == hops
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +118,16 @@ def test_an_operation_that_is_divided_into_start_and_done_counts_once():
       ROOT %sum = (bf16[8,128]{1,0:T(8,128)(2,1)}, bf16[8,128]{1,0}) all-reduce(%x, %x), to_apply=%add
     """
     assert collectives(text, 4) == (2, 3 * 2048, 3 * 2048 + 2 * 3 / 4 * 4096)
+
+
+def test_an_operation_within_groups_of_chips_sends_for_its_group():
+    text = """
+      %x = f32[256]{0} parameter(0)
+      %a = f32[1024]{0} all-gather(%x), replica_groups=[4,4]<=[16], dimensions={0}
+      %b = f32[256]{0} all-reduce(%x), replica_groups={{0,1},{2,3}}, to_apply=%add
+      %c = f32[256]{0} all-reduce(%x), replica_groups={}, to_apply=%add
+    """
+    assert collectives(text, 16) == (3, 3 * 1024, 1024 * (3 + 2 * 1 / 2 + 2 * 15 / 16))
 
 
 def entry(*lines: str) -> str:
@@ -173,7 +202,19 @@ def test_another_error_of_the_compiler_is_raised_again():
 
 def test_each_part_of_a_chip_takes_its_work_divided_by_its_rate():
     work = Work(197e12, 0.0, 819_000_000_000 // 2, 3, 1, 200e9 / 4)
-    assert seconds_of(work, V5E) == Seconds(arithmetic=1.0, memory=0.5, network=0.25)
+    assert seconds_of(work, parse_target("v5e:1x1")) == Seconds(arithmetic=1.0, memory=0.5, network=0.25)
+
+
+def test_an_operation_between_chips_takes_a_message_across_the_slice():
+    work = Work(0.0, 0.0, 0, 40, 0, 0.0)
+    times = [seconds_of(work, parse_target(name)).network for name in ("v5e:1x1", "v5e:4x4", "v5e:16x16", "h100:8")]
+    assert times == pytest.approx([0, 40 * 6e-6, 40 * 16e-6, 0])
+
+
+def test_a_host_decodes_with_the_processors_of_its_chips_while_they_compute():
+    work, target = Work(197e12 / 8, 0.0, 0, 0, 0, 0.0), parse_target("v5e:4x4")
+    seconds = seconds_of(work, target, decoded=28 * 350.0, decode_rate=700.0)
+    assert (seconds.chip, seconds.decoding, seconds.step, seconds.bound) == (1 / 8, 1 / 2, 1 / 2, "decoding")
 
 
 def test_the_slowest_part_bounds_the_step():
@@ -230,6 +271,20 @@ def test_the_first_sentence_says_whether_the_asked_batch_fits(fits, verdict):
     assert verdict in memory_sentence(figures, parse_target("v5e:1x1"))
 
 
+def test_the_report_says_how_many_processors_decode_as_fast_as_the_chips_compute():
+    figures = {"needed_cores": 462.4, "host_cores": 224, "decode_rate": 700.0, "images_per_second_of_chips": 323_680.0}
+    (sentence,) = decoding_sentences(figures)
+    assert "323,680 images/s" in sentence and "462 virtual processors" in sentence and "have about 224" in sentence
+    assert decoding_sentences(figures | {"needed_cores": 0.0}) == []
+
+
+def test_the_report_says_which_share_of_the_chips_time_the_network_takes():
+    figures = {"step_seconds": {"network": 0.0005}, "network_share": 0.096}
+    assert "at least 0.500 ms, 10% of their time" in network_sentences(figures, parse_target("v5e:4x4"))[0]
+    assert "without the operations' latency" in network_sentences(figures, parse_target("h100:8"))[0]
+    assert network_sentences(figures, parse_target("v5e:1x1")) == []
+
+
 class CountingCompiler(Compiler):
     """Takes the place of the compiler of a machine that is not here: memory grows by 10 bytes an image."""
 
@@ -238,14 +293,14 @@ class CountingCompiler(Compiler):
         self.compiled: list[int] = []
         self.needs = fake_needs(1000, 10, limit, self.compiled)
 
-    def work(self, batch_size: int, image_size: int | None = None) -> Work:
+    def work(self, batch_size: int, *, small: bool = False) -> Work:
         return Work(1e9 * batch_size, 1e6, 1_000_000, 0, 0, 0.0)
 
 
 @pytest.mark.parametrize("limit", [20_000, 1500])
 def test_the_asked_batch_is_answered_before_another_one_is_compiled(limit):
     compiler, seen = CountingCompiler(limit), []
-    for part in answers(compiler, None):
+    for part in answers(compiler, None, None):
         seen.append((set(part), set(compiler.compiled)))
     asked = JOB.config.train.batch_size
     (first, of_first), *others = seen
@@ -283,14 +338,27 @@ def test_no_batch_fits_if_one_image_per_chip_does_not():
 
 def test_a_known_data_set_needs_no_further_options():
     held_out = replace(JOB.config, data=DataConfig(name="fashion_mnist", val_fraction=1 / 12))
-    job = make_job(held_out, None, None, None, resident=True)
+    job = make_job(held_out, None, None, None, memory_bytes=16 * GIB)
     assert (job.images, job.image_size, job.classes, job.config.model.dtype) == (55_000, 28, 10, "bfloat16")
 
 
 def test_an_unknown_data_set_names_what_is_missing():
     config = Config(data=DataConfig(name="pets", image_size=224))
     with pytest.raises(UsageError, match="images of pets are not known here; give --images N --classes N"):
-        make_job(config, None, None, None, resident=True)
+        make_job(config, None, None, None, memory_bytes=16 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "target", "feed"),
+    [
+        *(("cifar10", "v5e:1x1", "resident"), ("imagenet", "h100:8", "stream")),
+        *(("imagenet64", "v5e:16x16", "stream"), ("imagenet64", "v5p:2x2x1", "resident")),
+    ],
+)
+def test_images_are_on_the_chips_where_a_run_would_have_them_there(recipe, target, feed):
+    config = load_config(REPO / "configs" / f"{recipe}.py")
+    job = make_job(config, None, None, None, memory_bytes=parse_target(target).memory_bytes)
+    assert job.feed == feed
 
 
 @pytest.mark.skipif(find_spec("libtpu") is not None, reason="libtpu is installed")
@@ -329,10 +397,28 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def test_resident_data_and_ready_batches_need_the_same_arithmetic(unchecked):
-    job = make_job(narrow(), None, None, None, resident=True)
-    resident, ready = (lower(replace(job, resident=it), 64, None, 64).cost_analysis()["flops"] for it in (True, False))
-    assert resident == pytest.approx(ready, rel=0.02)
+def test_resident_streamed_and_ready_images_need_the_same_arithmetic(unchecked):
+    job = make_job(narrow(), None, None, None, memory_bytes=16 * GIB)
+    resident, streamed, ready = (
+        lower(replace(job, feed=it), 64, None, 64).cost_analysis()["flops"] for it in ("resident", "stream", "ready")
+    )
+    assert resident == pytest.approx(ready, rel=0.02) and streamed == pytest.approx(ready, rel=0.02)
+
+
+def test_a_step_of_the_first_epochs_shrinks_its_images_and_needs_less_arithmetic(unchecked):
+    config = replace(narrow(), augment=AugmentConfig(small_size=16))
+    job = make_job(config, None, None, None, memory_bytes=16 * GIB)
+    full, small = (lower(job, 64, None, 64, small=it).cost_analysis()["flops"] for it in (False, True))
+    assert 0.2 < small / full < 0.4
+
+
+@pytest.mark.slow  # lowers two steps
+def test_a_published_teacher_is_planned_without_its_weights(unchecked):
+    config = replace(narrow(), train=TrainConfig(batch_size=64, teacher="torchvision/resnet18.IMAGENET1K_V1"))
+    job = make_job(config, None, None, 1000, memory_bytes=16 * GIB)
+    alone = replace(job, config=replace(job.config, train=TrainConfig(batch_size=64)))
+    flops = [lower(it, 64, None, 64).cost_analysis()["flops"] for it in (job, alone)]
+    assert flops[0] > 2 * flops[1]
 
 
 def by_hand(width: int, batch_size: int, images: int, target: str) -> jax.stages.Compiled:
@@ -369,7 +455,7 @@ def narrow(**model) -> Config:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", [pytest.param("v5e:2x2", marks=TPU), pytest.param("h100:8", marks=CUDA)])
 def test_the_figures_equal_those_of_a_step_compiled_by_hand(target, unchecked):
-    compiler = Compiler(make_job(narrow(), None, None, None, resident=True), parse_target(target))
+    compiler = Compiler(make_job(narrow(), None, None, None, memory_bytes=16 * GIB), parse_target(target))
     memory = by_hand(4, 64, 50_000, target).memory_analysis()
     assert compiler.needs(64).memory_bytes == (
         memory.argument_size_in_bytes
@@ -423,7 +509,7 @@ def test_traffic_equals_the_compilers_count_if_fast_memory_is_not_used(unchecked
 
 def ready_batches(target: str) -> Compiler:
     config = Config(model=ModelConfig(width=4, stem="imagenet"))
-    return Compiler(make_job(config, 10**7, 64, 10, resident=False), parse_target(target))
+    return Compiler(make_job(config, 10**7, 64, 10, memory_bytes=16 * GIB, ready=True), parse_target(target))
 
 
 @pytest.mark.slow
@@ -442,3 +528,12 @@ def test_the_largest_batch_nearly_fills_a_gpu_and_eight_times_as_much_does_not_f
     largest = largest_batch(compiler.needs, compiler.limit_bytes, 1024, 8, 10**7)
     assert compiler.needs(largest).fits and compiler.needs(largest).memory_bytes > 0.9 * compiler.limit_bytes
     assert not compiler.needs(8 * largest).fits
+
+
+@pytest.mark.slow
+@CUDA
+def test_a_step_that_shrinks_images_compiles_without_a_gpu_to_tune_it_on(unchecked):
+    data, crops = DataConfig(name="imagenet2012", image_size=192), AugmentConfig(crop_scale=0.1, small_size=160)
+    config = replace(narrow(stem="imagenet"), data=data, augment=crops)
+    compiler = Compiler(make_job(config, None, None, None, memory_bytes=GIB), parse_target("h100"))
+    assert compiler.work(64, small=True).traffic_bytes > 64 * (192 * 192 * 3 + 160 * 160 * 3)
