@@ -5,12 +5,12 @@ object lies. Layers and keys of the weights are those of FFCV's ImageNet recipe,
 https://github.com/libffcv/ffcv-imagenet: the stem stays as it is, and the filter has no weights.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from flax import nnx
 
-from resnet_jax.models.layers.convolution import Conv
 from resnet_jax.models.layers.pooling import blur
 from resnet_jax.models.layers.residual import ResNetBlock
 from resnet_jax.models.resnet import ResNet
@@ -19,7 +19,7 @@ from resnet_jax.models.resnet import ResNet
 class BlurredConv(nnx.Module):
     """A convolution of blurred maps."""
 
-    def __init__(self, conv: Conv):
+    def __init__(self, conv: Callable[[jax.Array], jax.Array]):
         self.conv = conv
 
     def __call__(self, images: jax.Array) -> jax.Array:

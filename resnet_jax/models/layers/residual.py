@@ -79,7 +79,7 @@ class ResNetBlock(nnx.Module):
     ):
         conv = partial(Conv, dtype=dtype, rngs=rngs)
         norm = norm or partial(BatchNorm, dtype=dtype)
-        self.conv1 = conv(in_channels, channels, 3, stride=stride)
+        self.conv1: Callable[[jax.Array], jax.Array] = conv(in_channels, channels, 3, stride=stride)
         self.bn1 = norm(channels)
         self.conv2 = conv(channels, channels, 3)
         self.bn2 = norm(channels)
