@@ -153,9 +153,26 @@ class Trainer:
             *("--evaluate.every-epochs", "2", "--workdir", str(workdir), *options),
         ]
 
-    def start(self, workdir: Path, count: int, devices: int, *options: str, last: Sequence[str] = ()) -> Hosts:
-        """Start `count` processes with `devices` each; `last` are further options of the last one."""
-        commands = [self.command(workdir, *options, *(last if index == count - 1 else ())) for index in range(count)]
+    def start(
+        self,
+        workdir: Path,
+        count: int,
+        devices: int,
+        *options: str,
+        last: Sequence[str] = (),
+        signaled: tuple[int, int] | None = None,
+    ) -> Hosts:
+        """Start `count` processes with `devices` each.
+
+        Args:
+            workdir, count, devices, options: of the run.
+            last: further options of the last process.
+            signaled: a signal that the last process gets, and the step before which it gets it.
+        """
+        commands = [self.command(workdir, *options) for _ in range(count)]
+        commands[-1] += last
+        if signaled:
+            commands[-1][1:1] = ["-c", SIGNALED, *map(str, map(int, signaled))]
         self.folder.mkdir(exist_ok=True)
         output = self.folder / str(len(list(self.folder.iterdir())))
         return Hosts(commands, output, os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)})
@@ -408,6 +425,43 @@ def test_a_full_disk_of_one_process_ends_both_with_its_reason_and_leaves_the_las
     assert [each.code for each in ended] == [1, 1]
     assert all("can't write" in each.err and "Traceback" not in each.err for each in ended)
     assert read_evaluated(tmp_path / "run" / "checkpoints").step >= STEPS
+
+
+STREAMED = ("--data.feed", "stream", "--data.workers", "0")
+SIGNALED = """
+import os, runpy, sys
+from resnet_jax.data.stream import StreamFeed
+
+number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+take = StreamFeed.take
+
+def signaled(self, step, count):
+    if step == at:
+        os.kill(os.getpid(), number)
+    return take(self, step, count)
+
+StreamFeed.take = signaled
+sys.argv.pop(0)
+runpy.run_path("train.py", run_name="__main__")
+"""
+"""Runs train.py, and sends a signal to itself before a step."""
+
+
+@pytest.mark.slow
+def test_a_streamed_run_that_is_stopped_within_epochs_and_changes_its_processes_takes_each_image_once(
+    trainer, tmp_path
+):
+    (undisturbed,) = trainer.start(tmp_path / "undisturbed", 1, 4, *STREAMED).wait()
+    assert undisturbed.code == 0, undisturbed.err
+    for count, number, step in ((2, signal.SIGINT, 2 * STEPS + 1), (1, signal.SIGTERM, 3 * STEPS + 2)):
+        ended = trainer.start(tmp_path / "run", count, 4 // count, *STREAMED, signaled=(number, step)).wait()
+        assert [each.code for each in ended] == [128 + number] * count, ended
+        assert all(f"stopped and saved at step {step + 1};" in each.err for each in ended)
+    ended = trainer.start(tmp_path / "run", 2, 2, *STREAMED).wait()
+    assert [each.code for each in ended] == [0, 0] and f"resuming from step {3 * STEPS + 3}\n" in ended[0].out
+    expected, got = weights(tmp_path / "undisturbed"), weights(tmp_path / "run")
+    for name, array in expected.items():
+        assert np.linalg.norm(got[name] - array) <= 1e-5 * np.linalg.norm(array), name
 
 
 @pytest.mark.slow

@@ -2,6 +2,10 @@
 
 import io
 import json
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +27,8 @@ from resnet_jax.training import loop
 from resnet_jax.training.images import read_images
 from resnet_jax.training.report import advise
 from resnet_jax.training.setup import assemble
+
+REPO = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +97,44 @@ def test_a_run_that_goes_on_within_an_epoch_ends_as_one_that_was_not_interrupted
     through = train(first, start, 0, 18)
     resumed = train(second, train(first, start, 0, 7), 7, 18)
     jax.tree.map(np.testing.assert_array_equal, through.params, resumed.params)
+
+
+SMALL_SHARED_MEMORY = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"'
+OPTIONS = {
+    **{
+        "config": "configs/imagenette.py",
+        "model.stem": "cifar",
+        "model.width": 2,
+        "optimizer.peak-learning-rate": 0.05,
+    },
+    **{"data.image-size": 16, "data.resize": 20, "data.workers": 1, "checkpoint.every-epochs": 1},
+    **{"train.epochs": 40, "train.batch-size": 16, "evaluate.batch-size": 16, "evaluate.every-epochs": 40},
+}
+
+
+@pytest.mark.slow  # two processes
+def test_full_shared_memory_ends_a_run_with_the_remedy_and_it_continues_from_its_last_checkpoint(photos, tmp_path):
+    alone = ["unshare", "--map-root-user", "--mount", "sh", "-c", SMALL_SHARED_MEMORY, "-"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets no user mount a file system of their own")
+    options = OPTIONS | {"data.dir": photos, "workdir": tmp_path / "run"}
+    command = [sys.executable, "train.py", *(str(it) for name, value in options.items() for it in (f"--{name}", value))]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*alone, *command], cwd=REPO, text=True, **pipes) as process:
+        while not list(tmp_path.glob("run/checkpoints/[0-9]*")):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        with Path(f"/proc/{process.pid}/root/dev/shm/filler").open("wb", buffering=0) as filler:
+            while process.poll() is None:  # what one batch leaves is taken before the next one
+                with suppress(OSError):
+                    filler.write(bytes(4096))
+                time.sleep(0.001)
+        said = process.stderr.read()
+    assert process.returncode == 1 and "Traceback" not in said
+    assert "--shm-size" in said and "--data.workers 0" in said
+    last = max(int(path.name) for path in tmp_path.glob("run/checkpoints/[0-9]*"))
+    resumed = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=120)
+    assert resumed.returncode == 0 and f"resuming from step {last}\n" in resumed.stdout, resumed.stderr
 
 
 def test_an_evaluation_is_streamed_as_well(config):
