@@ -1,4 +1,4 @@
-"""Runs of `python train.py` in an object store: killed, resumed on another host, and read by the commands."""
+"""Runs of `python train.py` in an object store: killed, resumed, read by the commands, and of two processes."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from object_store import names, s3_store, steps
+from object_store import free_port, names, s3_store, steps
 
 from resnet_jax.commands.evaluate import evaluate
 from resnet_jax.commands.show import show
@@ -131,3 +131,25 @@ def test_commands_read_a_run_in_a_bucket_as_one_on_a_disk(killed, whole, tmp_pat
         evaluate(run, json=True)
         evaluated.append(json.loads(capsys.readouterr().out) | {"model": "it"})
     assert shown == [True, True] and evaluated[0] == evaluated[1]
+
+
+def test_processes_without_a_common_disk_train_as_one_and_go_on_after_a_kill(store, trainer, tmp_path):
+    def start(workdir: str) -> list[subprocess.Popen]:
+        address = ("--distributed.coordinator", f"127.0.0.1:{free_port()}", "--distributed.process-count", "2")
+        return [
+            trainer.start(workdir, f"host {index}", *address, "--distributed.process-index", str(index), devices=1)
+            for index in range(2)
+        ]
+
+    url = f"{store}/two"
+    first, second = start(url)
+    wait_for_checkpoint(url, first)
+    second.kill()
+    first.communicate(timeout=100)
+    second.communicate()
+    printed = [process.communicate(timeout=200) for process in start(url)]
+    assert "resuming from step" in printed[0][0], printed
+    undisturbed = [process.communicate(timeout=200) for process in start(str(tmp_path / "run"))]
+    assert "test accuracy" in undisturbed[0][0], undisturbed
+    with fetched(url, weights=True) as copy:
+        assert weights(copy) == weights(tmp_path / "run")
