@@ -53,12 +53,7 @@ def serve(
         UsageError: an option's value is out of its range, or a package is missing.
         UserError: a model can't be read, the address is in use, or a file can't be used.
     """
-    missing = [name for name in EXTRA if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"resnet-jax serve: {', '.join(missing)} is not installed; pip install -e '.[serve]' in a checkout of this "
-            "project"
-        )
+    _check_installed()
     limits.check()
     if not 0 <= port < 1 << 16:
         raise UsageError(f"--port: got {port}, expected 0 to 65535")
@@ -83,6 +78,15 @@ def serve(
             tls=Tls(tls_cert, tls_key) if tls_cert else None,
             reload=watch,
             when_ready=lambda: print(f"ready at {url}; Ctrl-C or SIGTERM ends it", flush=True),
+        )
+
+
+def _check_installed() -> None:
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"resnet-jax serve: {', '.join(missing)} is not installed; pip install -e '.[serve]' in a checkout of this "
+            "project"
         )
 
 

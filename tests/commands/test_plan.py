@@ -397,6 +397,7 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.mark.slow  # compiles three steps
 def test_resident_streamed_and_ready_images_need_the_same_arithmetic(unchecked):
     job = make_job(narrow(), None, None, None, memory_bytes=16 * GIB)
     resident, streamed, ready = (
@@ -405,6 +406,7 @@ def test_resident_streamed_and_ready_images_need_the_same_arithmetic(unchecked):
     assert resident == pytest.approx(ready, rel=0.02) and streamed == pytest.approx(ready, rel=0.02)
 
 
+@pytest.mark.slow  # compiles two steps
 def test_a_step_of_the_first_epochs_shrinks_its_images_and_needs_less_arithmetic(unchecked):
     config = replace(narrow(), augment=AugmentConfig(small_size=16))
     job = make_job(config, None, None, None, memory_bytes=16 * GIB)

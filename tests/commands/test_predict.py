@@ -233,7 +233,10 @@ def test_an_image_from_a_pipe_is_classified_and_explained_under_a_name_of_its_ow
     image = (folder / "photos" / "5.png").read_bytes()
     result = command(folder, "-", "photos/5.png", "--json", "--explain-dir", "drawn", input=image)
     piped, read = (json.loads(line) for line in result.stdout.splitlines())
-    assert (result.returncode, piped["path"], piped["predictions"]) == (0, "standard-input", read["predictions"])
+    assert (result.returncode, piped["path"]) == (0, "standard-input")
+    assert piped["predictions"] == [  # up to rounding: the same image at another place in the batch
+        guess | {"probability": pytest.approx(guess["probability"], rel=1e-5)} for guess in read["predictions"]
+    ]
     assert "standard-input.gradcam.png" in {path.name for path in (folder / "drawn").rglob("*")}
 
 
