@@ -76,10 +76,9 @@ def plan(
     if ready:
         images, classes = images or IMAGENET_IMAGES, classes or IMAGENET_CLASSES
         image_size, batch_size, epochs = image_size or IMAGENET_SIZE, batch_size or 128 * machine.count, epochs or 90
-    given: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs}
-    given = {name: it for name, it in given.items() if it is not None}
-    recipe = _recipe(config, arch, image_size)
-    recipe = replace(recipe, train=replace(recipe.train, **given))
+    train = (recipe := _recipe(config, arch, image_size)).train
+    train = replace(train, batch_size=batch_size or train.batch_size, epochs=epochs or train.epochs)
+    recipe = replace(recipe, train=train)
     job = make_job(recipe, images, image_size, classes, memory_bytes=machine.memory_bytes, ready=ready)
     _only_compile()
     figures: dict[str, Any] = {}
