@@ -108,7 +108,7 @@ OPTIONS = {
         "optimizer.peak-learning-rate": 0.05,
     },
     **{"data.image-size": 16, "data.resize": 20, "data.workers": 1, "checkpoint.every-epochs": 1},
-    **{"train.epochs": 40, "train.batch-size": 16, "evaluate.batch-size": 16, "evaluate.every-epochs": 40},
+    **{"train.epochs": 20, "train.batch-size": 16, "evaluate.batch-size": 16, "evaluate.every-epochs": 20},
 }
 
 
