@@ -48,11 +48,11 @@ class Bucket:
             self._store = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
 
     def names(self) -> list[str]:
-        """Return the names of all files."""
+        """Return the names of all files that lie inside a folder of a disk too, where the names come from a stranger."""
         with self._faults("list"):
             found = self._store.find(self._folder)
         names = [path.removeprefix(f"{self._folder}/") for path in found if path.startswith(f"{self._folder}/")]
-        return [name for name in names if ".." not in PurePosixPath(name).parts]
+        return [name for name in names if not {"/", ".."} & set(PurePosixPath(name).parts)]
 
     def fetch(self, names: Iterable[str], folder: Path) -> None:
         """Copy files into a local folder, several at once."""

@@ -112,6 +112,14 @@ def test_an_error_names_the_run_folder_as_the_user_does(run):
         raise UserError(f"bad figure in {folder.path}/metrics.jsonl")
 
 
+@pytest.mark.parametrize("name", ["//outside", "/../outside", "/inner/../../outside"])
+def test_a_file_whose_name_leads_out_of_the_folder_is_not_copied(run, name):
+    scheme, _, folder = run.partition("://")
+    client(scheme).pipe_file(f"{folder}/metrics.jsonl", b"{}")
+    client(scheme).pipe_file(f"{folder}{name}", b"hostile")
+    assert Bucket(run).names() == ["metrics.jsonl"]
+
+
 def test_a_path_of_an_address_is_understood(run):
     with staged(Path(run)) as folder:
         assert str(folder) == run and folder.path.name == run.rpartition("/")[2]
