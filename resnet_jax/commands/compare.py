@@ -103,9 +103,7 @@ def compare(args: list[str] | None = None) -> None:
             published_source(arch)
     workdir = asked.workdir or Path("runs") / f"compare-{settings.image_size if recipe is None else recipe.stem}"
     if is_url(workdir):
-        raise UsageError(
-            f"--workdir: got {workdir}, expected a folder on a disk: a comparison can't be in an object store"
-        )
+        raise UsageError(f"--workdir: got {workdir}, expected a folder on a disk, not in an object store")
     targets = tuple(asked.target.split(",")) if asked.target else ()
     shared = {
         "machine": machine_of(settings) | {"date": date.today().isoformat()},

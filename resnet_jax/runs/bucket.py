@@ -48,7 +48,7 @@ class Bucket:
             self._store = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
 
     def names(self) -> list[str]:
-        """Return the names of all files that lie inside a folder of a disk too, where the names come from a stranger."""
+        """Return the names of all files, without those that would lead out of the folder on a disk."""
         with self._faults("list"):
             found = self._store.find(self._folder)
         names = [path.removeprefix(f"{self._folder}/") for path in found if path.startswith(f"{self._folder}/")]
