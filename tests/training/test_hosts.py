@@ -106,7 +106,7 @@ class Hosts:
     def _file(self, index: int, kind: str) -> Path:
         return self._folder / f"{index}.{kind}"
 
-    def wait(self, timeout: float = 120) -> list[Ended]:
+    def wait(self, timeout: float = 400) -> list[Ended]:
         """Wait until all have ended."""
         try:
             codes = [process.wait(timeout) for process in self.processes]
