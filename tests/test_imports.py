@@ -14,7 +14,7 @@ LADDER = (  # the lowest first; the modules of one rung may not import each othe
     "models",
     "config hardware",
     "recipe weights data",
-    "runs",
+    "runs page",
     "classifier",
     "training",
     "benchmarking diagnosing exporting planning serving",

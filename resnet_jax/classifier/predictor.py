@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from resnet_jax.classifier.classifier import Classifier
-from resnet_jax.classifier.gradcam import grad_cam
+from resnet_jax.classifier.gradcam import explained
 from resnet_jax.classifier.tta import Tta, averaged_logits
 from resnet_jax.hardware.compilation import compiler_options
 from resnet_jax.hardware.sharding import make_mesh, replicated, settle, sharded
@@ -93,9 +92,7 @@ def _make_forward(classifier: Classifier, graphdef: nnx.GraphDef, tta: Tta, expl
         if not explain:
             logits = averaged_logits(model, images, normalize, tta)
             return logits, jax.nn.softmax(logits), None
-        maps = model.maps(normalize(images), train=False, rngs=None)[-1]
-        logits, gradients_of = jax.vjp(partial(model.classify, train=False), maps)
-        (gradients,) = gradients_of(jax.nn.one_hot(logits.argmax(1), logits.shape[1], dtype=logits.dtype))
-        return logits, jax.nn.softmax(logits), grad_cam(maps, gradients)
+        logits, heat = explained(model, normalize(images))
+        return logits, jax.nn.softmax(logits), heat
 
     return jax.jit(forward, compiler_options=compiler_options(jax.default_backend()))

@@ -1,46 +1,60 @@
 """`resnet-jax export`: a trained network for other programs, loaded again and compared."""
 
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from resnet_jax.commands.loading import load, name_of
-from resnet_jax.commands.usage import AnyArchitecture, Model, OptionalFile, OptionalNumber
+from resnet_jax.commands.usage import AnyArchitecture, Folder, Model, OptionalFile, OptionalFolder, OptionalNumber
 from resnet_jax.errors import UsageError, at_least, printable
+
+if TYPE_CHECKING:
+    from resnet_jax.exporting.export import Write
+
+Format = Literal["stablehlo", "onnx", "safetensors", "web"]
+FOLDERS = ("safetensors", "web")
+"""Formats that are a folder; the others are a file."""
 
 
 def export(
     model: Model,
     *,
-    format: Literal["stablehlo", "onnx", "safetensors"],
+    format: Format,
     out: OptionalFile = None,
     arch: AnyArchitecture = None,
     batch_size: Literal["dynamic"] | int = "dynamic",
     layout: Literal["NHWC", "NCHW"] = "NHWC",
     with_preprocessing: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     image_size: OptionalNumber = None,
+    runtime: Folder = Path("node_modules/onnxruntime-web"),
+    examples: OptionalFolder = None,
 ) -> None:
     """Export a trained network, load the result again and keep it if it gives the same logits.
 
     "stablehlo" is a file for CPU, CUDA and TPU that needs only JAX (`jax.export.deserialize(...).call(images)`), with a
     .json file beside it that describes input and output; "onnx" has that in its metadata. Both contain the weights.
-    "safetensors" is a folder for a model hub.
+    "safetensors" is a folder for a model hub. "web" is a folder for any web server, with a page on which the network
+    runs in the browser, by onnxruntime-web (npm install onnxruntime-web): see docs/serve.md.
 
     Example: resnet-jax export runs/cifar10-1 --format onnx --with-preprocessing
 
     Args:
         model: a run folder, a folder of `save_pretrained`, timm or transformers, a .pth or .safetensors file, or a
             published name (see resnet-jax list); FILE#NAME is one of several networks in a file.
-        format: format of the result; "onnx" needs the extra `onnx`.
+        format: format of the result; "onnx" and "web" need the extra `onnx`.
         out: path of the result, which is replaced if it exists. By default the model's name, in this folder.
         arch: architecture that the weights must have; found by their shapes if left out.
         batch_size: number of images in a call; "dynamic" accepts any number.
         layout: axes of the images.
         with_preprocessing: accept uint8 images and normalize them; otherwise float32 images that are normalized.
         image_size: height and width of the images, pixels; those of the model by default.
+        runtime: folder of the npm package onnxruntime-web, for "web".
+        examples: folder whose first 12 images the page of "web" offers; by default, two photographs that come with
+            scikit-learn.
 
     Raises:
         UsageError: the options exclude each other, or a package is missing.
@@ -50,38 +64,50 @@ def export(
     _check(format, batch_size, layout, with_preprocessing, image_size)
     path = _path(model, format, out)
 
-    from resnet_jax.exporting.export import export_to, of_size
+    from resnet_jax.exporting.export import FORMATS, export_to, of_size
     from resnet_jax.exporting.served import Served
+
+    write = _for_web(model, runtime, examples) if format == "web" else FORMATS[format]
 
     classifier = load(model, arch)
     if image_size is not None:
         classifier = replace(classifier, preprocessing=of_size(classifier.preprocessing, image_size))
     served = Served(classifier, None if batch_size == "dynamic" else batch_size, layout, with_preprocessing)
+    if format == "web":
+        served = replace(served, batch_size=1, with_preprocessing=True)
     print(f"exporting {printable(model)} ({classifier.network.arch}) to {format}", flush=True)
-    print(f"{printable(str(path))}: {export_to(path, served, format)}", flush=True)
+    print(f"{printable(str(path))}: {export_to(path, served, write, folder=format in FOLDERS)}", flush=True)
+
+
+def _for_web(model: str, runtime: Path, examples: Path | None) -> "Write":
+    """Return the function that writes the folder of a page."""
+    from resnet_jax.exporting.web import export_web, find_runtime
+    from resnet_jax.page.examples import read_examples
+
+    return partial(export_web, name=name_of(model), runtime=find_runtime(runtime), examples=read_examples(examples))
 
 
 def _check(format: str, batch_size: str | int, layout: str, with_preprocessing: bool, image_size: int | None) -> None:
     at_least(1, batch_size=batch_size, image_size=image_size)
-    if format == "safetensors" and (batch_size, layout, with_preprocessing) != ("dynamic", "NHWC", False):
+    if format in FOLDERS and (batch_size, layout, with_preprocessing) != ("dynamic", "NHWC", False):
         raise UsageError(
-            "--format safetensors: got --batch-size, --layout or --with-preprocessing, which are for the other "
+            f"--format {format}: got --batch-size, --layout or --with-preprocessing, which are for the other "
             "formats; leave them out"
         )
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
-    if format == "onnx" and missing:
-        raise UsageError(f"--format onnx: {', '.join(missing)} is not installed; pip install {' '.join(missing)}")
+    if format in ("onnx", "web") and missing:
+        raise UsageError(f"--format {format}: {', '.join(missing)} is not installed; pip install {' '.join(missing)}")
 
 
 def _path(model: str, format: str, out: OptionalFile) -> Path:
     """Return where the export goes: files have the suffix of their format, folders have none."""
     name = name_of(model)
     path = out or Path(name)
-    if format == "safetensors":
-        path = out or Path(f"{name}-safetensors")
+    if format in FOLDERS:
+        path = out or Path(f"{name}-{format}")
     elif path.suffix != f".{format}":
         path = path.with_name(f"{path.name}.{format}")
-    if path.exists() and path.is_dir() != (format == "safetensors"):
+    if path.exists() and path.is_dir() != (format in FOLDERS):
         found, expected = ("folder", "file") if path.is_dir() else ("file", "folder")
         raise UsageError(f"--out: {path} is a {found}, expected a {expected} for {format}: give another name")
     return path

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from resnet_jax.commands.loading import load, name_of
-from resnet_jax.commands.usage import Models, OptionalFile
+from resnet_jax.commands.usage import Models, OptionalFile, OptionalFolder
 from resnet_jax.errors import UsageError, UserError, printable
 from resnet_jax.serving.limits import Limits
 
@@ -28,6 +28,7 @@ def serve(
     token_file: OptionalFile = None,
     tls_cert: OptionalFile = None,
     tls_key: OptionalFile = None,
+    examples: OptionalFolder = None,
 ) -> None:
     """Answer HTTP requests for the classes of images, with a page to try it, until Ctrl-C or SIGTERM.
 
@@ -48,6 +49,8 @@ def serve(
             variable RESNET_JAX_TOKEN; without either, no token is needed.
         tls_cert: certificate in PEM format, for HTTPS.
         tls_key: its private key, if that is in another file.
+        examples: folder whose first 12 images the page offers, to everyone who may open it; by default, two photographs
+            that come with scikit-learn.
 
     Raises:
         UsageError: an option's value is out of its range, or a package is missing.
@@ -63,7 +66,10 @@ def serve(
     if watch and not any((Path(model) / "checkpoints").is_dir() for model in models):
         raise UsageError("--watch: got no run folder among the models, expected one that train.py has written")
 
+    from resnet_jax.page.examples import read_examples
     from resnet_jax.serving.server import Tls, address, start
+
+    offered = read_examples(examples)
 
     with address(host, port) as listener:
         classifiers = {name: (source, load(source, None)) for name, source in sources.items()}
@@ -76,6 +82,7 @@ def serve(
             limits=limits,
             token=token,
             tls=Tls(tls_cert, tls_key) if tls_cert else None,
+            examples=offered,
             reload=watch,
             when_ready=lambda: print(f"ready at {url}; Ctrl-C or SIGTERM ends it", flush=True),
         )

@@ -24,6 +24,7 @@ Runs = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="
 Target = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
 File = Annotated[Path, tyro.conf.arg(metavar="FILE")]
 OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
 OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 OptionalRecipe = Annotated[Path | None, tyro.conf.arg(metavar="RECIPE")]
 OptionalNumber = Annotated[int | None, tyro.conf.arg(metavar="INT")]

@@ -14,21 +14,23 @@ from resnet_jax.exporting.onnx_file import export_onnx
 from resnet_jax.exporting.served import Served
 from resnet_jax.exporting.stablehlo import export_stablehlo
 
-Format = Literal["stablehlo", "onnx", "safetensors"]
-FORMATS: dict[Format, Callable[[Served, Path], str]] = {
+Write = Callable[[Served, Path], str]
+"""From a network and a path to how what was written there compares with the network."""
+FORMATS: dict[Literal["stablehlo", "onnx", "safetensors"], Write] = {
     "stablehlo": export_stablehlo,
     "onnx": export_onnx,
     "safetensors": export_safetensors,
 }
 
 
-def export_to(path: Path, served: Served, format: Format) -> str:
+def export_to(path: Path, served: Served, write: Write, *, folder: bool) -> str:
     """Export a network; what is at `path` is replaced only if the export agrees with the network.
 
     Args:
-        path: a file; a folder for "safetensors".
+        path: of the result.
         served: the network with the input that its users will give it.
-        format: of the result.
+        write: one of `FORMATS`, or another function of their form.
+        folder: whether the result is a folder, not a file.
 
     Returns:
         Its size and how it compares with the network, for the user.
@@ -36,10 +38,9 @@ def export_to(path: Path, served: Served, format: Format) -> str:
     Raises:
         UserError: it can't be written, or gives other logits.
     """
-    with _replacing(path, whole_folder=format == "safetensors") as new:
-        verdict = FORMATS[format](served, new)
-        files = [new] if new.is_file() else list(new.iterdir())
-        size = sum(file.stat().st_size for file in files) / 1e6
+    with _replacing(path, whole_folder=folder) as new:
+        verdict = write(served, new)
+        size = sum(file.stat().st_size for file in (new, *new.rglob("*")) if file.is_file()) / 1e6
     return f"{size:.1f} MB, {verdict}"
 
 
@@ -57,6 +58,7 @@ def _replacing(path: Path, *, whole_folder: bool) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
             yield Path(temporary) if whole_folder else Path(temporary) / path.name
             folder = path if whole_folder else path.parent
-            folder.mkdir(exist_ok=True)
-            for file in sorted(Path(temporary).iterdir()):
-                file.replace(folder / file.name)
+            for file in sorted(it for it in Path(temporary).rglob("*") if it.is_file()):
+                target = folder / file.relative_to(temporary)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(target)

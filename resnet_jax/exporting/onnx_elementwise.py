@@ -130,6 +130,7 @@ ELEMENTWISE: dict[str, Operation] = {
     **{name: _same(name.capitalize()) for name in ("abs", "ceil", "erf", "exp", "floor", "log", "pow", "sign", "sqrt")},
     **{name: _same(name.capitalize()) for name in ("tanh", "and", "or", "not")},
     **{name: _arithmetic(name.capitalize()) for name in ("add", "sub", "mul", "div")},
+    "add_any": _arithmetic("Add"),  # of gradients
     "clamp": _clamp,
     "convert_element_type": _convert,
     "eq": _same("Equal"),

@@ -15,7 +15,7 @@ def _transpose(nodes: Nodes, equation: Equation, x: Value) -> Value:
 
 
 def _broadcast(nodes: Nodes, equation: Equation, x: Value, *lengths: Value) -> Value:
-    new_axes = dict(enumerate(equation.parameters["broadcast_dimensions"]))
+    new_axes = dict(enumerate(map(int, equation.parameters["broadcast_dimensions"])))
     return x.relabeled(new_axes, len(equation.parameters["shape"]))
 
 

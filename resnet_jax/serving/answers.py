@@ -32,8 +32,10 @@ class ImageResult(msgspec.Struct, omit_defaults=True):
     predictions: list[Prediction] = []
     step: int | None = None
     """Training step of the weights, if they are those of a run."""
+    image: str | None = None
+    """The square of the image that the network saw: a PNG file in base64, if Grad-CAM was asked for."""
     overlay: str | None = None
-    """The image that the network saw with Grad-CAM over it: a PNG file in base64, if it was asked for."""
+    """The same, enlarged and with Grad-CAM over it."""
     error: str | None = None
 
 

@@ -3,9 +3,9 @@
 import asyncio
 import hmac
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -13,6 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from resnet_jax.page.examples import TYPES, Examples
+from resnet_jax.page.page import POLICY, render_page
 from resnet_jax.serving.answers import Answer, Problem, Query, Readiness
 from resnet_jax.serving.batcher import QueueFull
 from resnet_jax.serving.limits import Limits
@@ -20,11 +22,6 @@ from resnet_jax.serving.metrics import Measured, Metrics
 from resnet_jax.serving.model import ServedModel
 from resnet_jax.serving.openapi import describe
 from resnet_jax.serving.uploads import Uploads, busy
-
-# The page has its style and script inside, and may ask nobody but this server.
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'"
-)
 
 
 class Api:
@@ -35,19 +32,33 @@ class Api:
         limits: on requests.
         token: that a client must have to use the models and read the metrics; nobody needs one if it is None.
         metrics: the figures that are shown.
+        examples: images that the page offers.
     """
 
-    def __init__(self, models: Mapping[str, ServedModel], limits: Limits, token: str | None, metrics: Metrics):
+    def __init__(
+        self,
+        models: Mapping[str, ServedModel],
+        limits: Limits,
+        token: str | None,
+        metrics: Metrics,
+        examples: Examples,
+    ):
         self._models, self._limits, self._token, self._metrics = models, limits, token, metrics
+        self._examples = examples.images
         self._uploads = Uploads(limits)
-        loader = PackageLoader("resnet_jax.serving", "template")
-        templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-        self._page = templates.get_template("index.html").render(models=list(models), token=token is not None)
-        self._description = describe(list(models), limits, token is not None)
+        self._page = render_page("server", list(models), examples, token=token is not None)
+        self._description = describe(list(models), limits, token is not None, list(examples.images))
 
     async def page(self, request: Request) -> Response:
         """Answer with the page on which an image can be tried."""
         return HTMLResponse(self._page, headers={"Content-Security-Policy": POLICY})
+
+    async def example(self, request: Request) -> Response:
+        """Answer with one of the images that the page offers."""
+        name = request.path_params["name"]
+        if name not in self._examples:
+            raise HTTPException(404, f"there is no example {name!r}, expected one of {', '.join(self._examples)}")
+        return Response(self._examples[name], media_type=TYPES[Path(name).suffix.lower()])
 
     async def openapi(self, request: Request) -> Response:
         """Answer with the description of this interface."""
@@ -104,11 +115,14 @@ class Api:
             raise HTTPException(401, "expected the server's bearer token", headers={"WWW-Authenticate": "Bearer"})
 
 
-def make_app(models: Mapping[str, ServedModel], limits: Limits, token: str | None, metrics: Metrics) -> Starlette:
+def make_app(
+    models: Mapping[str, ServedModel], limits: Limits, token: str | None, metrics: Metrics, examples: Examples
+) -> Starlette:
     """Make the application; the arguments are those of `Api`."""
-    api = Api(models, limits, token, metrics)
+    api = Api(models, limits, token, metrics, examples)
     routes = [
         Route("/", api.page),
+        Route("/examples/{name}", api.example),
         Route("/predict", api.predict, methods=["POST"]),
         Route("/metrics", api.metrics),
         Route("/healthz", api.health),

@@ -36,6 +36,9 @@ def decode_upload(upload: Upload, preprocessing: Preprocessing) -> UInt8[np.ndar
         return why_unreadable(error, Path(upload.name))
 
 
-def encode_overlay(image: UInt8[np.ndarray, "size size 3"], heat: Float[np.ndarray, "height width"]) -> str:
-    """Draw a heat map over an image, and return it as a PNG file in base64."""
-    return base64.b64encode(encode_png(draw_overlay(image, heat))).decode()
+def encode_pictures(
+    image: UInt8[np.ndarray, "size size 3"], heat: Float[np.ndarray, "height width"]
+) -> tuple[str, str]:
+    """Return an image, and the same with a heat map drawn over it, as PNG files in base64."""
+    image_file, overlay = (base64.b64encode(encode_png(each)).decode() for each in (image, draw_overlay(image, heat)))
+    return image_file, overlay

@@ -16,7 +16,7 @@ from resnet_jax.classifier.predictor import Predictor
 from resnet_jax.errors import UserError
 from resnet_jax.serving.answers import ImageResult, Prediction
 from resnet_jax.serving.batcher import SIZES, Batcher
-from resnet_jax.serving.images import decode_upload, encode_overlay
+from resnet_jax.serving.images import decode_upload, encode_pictures
 from resnet_jax.serving.metrics import Metrics
 from resnet_jax.serving.uploads import Upload
 
@@ -81,15 +81,15 @@ class ServedModel:
             )
         readable = [image for image in decoded if not isinstance(image, str)]
         outputs = await self.batcher(readable)
-        overlays: list[str | None] = [None] * len(readable)
+        pictures: list[tuple[str | None, str | None]] = [(None, None)] * len(readable)
         if explain:
-            overlays = await asyncio.gather(
+            pictures = await asyncio.gather(
                 *(
-                    loop.run_in_executor(decoding, encode_overlay, image, output.heat)
+                    loop.run_in_executor(decoding, encode_pictures, image, output.heat)
                     for image, output in zip(readable, outputs, strict=True)
                 )
             )
-        found = zip(outputs, overlays, strict=True)
+        found = zip(outputs, pictures, strict=True)
         return [
             ImageResult(upload.name, error=image)
             if isinstance(image, str)
@@ -133,8 +133,8 @@ class ServedModel:
         assert prediction.heat is not None
         return [Output(*each, self.step) for each in zip(prediction.probabilities, prediction.heat, strict=True)]
 
-    def _result(self, name: str, output: Output, overlay: str | None, top_k: int) -> ImageResult:
+    def _result(self, name: str, output: Output, pictures: tuple[str | None, str | None], top_k: int) -> ImageResult:
         names = self.classifier.class_names
         guesses = best(output.probabilities, names, min(top_k, len(names)))
         predictions = [Prediction(guess.name, guess.number, guess.probability) for guess in guesses]
-        return ImageResult(name, predictions, output.step, overlay)
+        return ImageResult(name, predictions, output.step, *pictures)

@@ -12,13 +12,14 @@ SCHEMAS = "#/components/schemas/"
 BINARY = {"type": "string", "format": "binary"}
 
 
-def describe(models: list[str], limits: Limits, token: bool) -> dict[str, Any]:
+def describe(models: list[str], limits: Limits, token: bool, examples: list[str]) -> dict[str, Any]:
     """Return the document.
 
     Args:
         models: names of the models.
         limits: on requests.
         token: whether clients need one.
+        examples: names of the images that the page offers.
     """
     _, components = msgspec.json.schema_components((Answer, Problem, Readiness), ref_template=SCHEMAS + "{name}")
     document: dict[str, Any] = {
@@ -27,6 +28,7 @@ def describe(models: list[str], limits: Limits, token: bool) -> dict[str, Any]:
         "paths": {
             "/predict": {"post": _predict(models, limits, token)},
             "/": {"get": _get("A page on which an image can be tried", {"text/html": {}})},
+            "/examples/{name}": {"get": _example(examples)},
             "/healthz": {"get": _get("Whether the server runs", {"text/plain": {}})},
             "/readyz": {"get": _get("Whether all batch sizes are compiled", _of("Readiness"))},
             "/metrics": {"get": _get("Figures for Prometheus", {"text/plain": {}})},
@@ -77,6 +79,12 @@ def _predict(models: list[str], limits: Limits, token: bool) -> dict[str, Any]:
             **{status: _problem(why) for status, why in problems.items()},
         },
     }
+
+
+def _example(names: list[str]) -> dict[str, Any]:
+    found = _get("An image that the page offers", {"image/*": {}})
+    name = {"name": "name", "in": "path", "required": True, "schema": {"enum": names}}
+    return found | {"parameters": [name], "responses": found["responses"] | {"404": _problem("There is none")}}
 
 
 def _get(summary: str, content: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import uvicorn
 from resnet_jax.classifier.classifier import Classifier
 from resnet_jax.classifier.files import CORES
 from resnet_jax.errors import UserError
+from resnet_jax.page.examples import Examples
 from resnet_jax.serving.app import make_app
 from resnet_jax.serving.images import limit_pixels
 from resnet_jax.serving.limits import Limits
@@ -56,6 +57,7 @@ def start(
     limits: Limits,
     token: str | None,
     tls: Tls | None,
+    examples: Examples,
     reload: bool,
     when_ready: Callable[[], None],
 ) -> None:
@@ -67,6 +69,7 @@ def start(
         limits: on requests.
         token: that clients must have, if any.
         tls: for HTTPS.
+        examples: images that the page offers.
         reload: follow the runs among the sources while they train.
         when_ready: called when all models are compiled.
 
@@ -81,7 +84,7 @@ def start(
         for name, (source, classifier) in classifiers.items()
     }
     config = uvicorn.Config(
-        make_app(models, limits, token, metrics),
+        make_app(models, limits, token, metrics, examples),
         http="h11",  # it limits the size of headers
         ws="none",
         lifespan="off",

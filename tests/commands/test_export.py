@@ -19,6 +19,7 @@ from resnet_jax.classifier.pretrained import load_torchvision
 from resnet_jax.commands.export import export
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.exporting.stablehlo import CLEAN_PROCESS
+from resnet_jax.exporting.web import RUNTIME
 from resnet_jax.models.network import Network
 from resnet_jax.weights.torchvision import torchvision_shapes
 
@@ -188,6 +189,22 @@ def test_a_folder_does_not_replace_a_file_nor_a_file_a_folder(folder, tmp_path):
 def test_invalid_options_are_refused(folder, options, complaint):
     with pytest.raises(UsageError, match=complaint):
         export(str(folder / "cifar"), format="safetensors", **options)
+
+
+def test_without_onnxruntime_web_nothing_is_written_and_the_remedy_is_named(folder, tmp_path, onnxruntime):
+    with pytest.raises(UsageError, match=r"--runtime: .*ort\.webgpu.*npm install onnxruntime-web"):
+        export(str(folder / "cifar"), format="web", out=tmp_path / "page", runtime=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_is_written_with_the_files_of_onnxruntime_web(folder, tmp_path, onnxruntime, capsys):
+    (tmp_path / "package" / "dist").mkdir(parents=True)
+    for name in RUNTIME:
+        (tmp_path / "package" / "dist" / name).touch()
+    export(str(folder / "cifar"), format="web", out=tmp_path / "page", runtime=tmp_path / "package")
+    expected = {"index.html", "model.json", "model.onnx", "examples", *RUNTIME}
+    assert {path.name for path in (tmp_path / "page").iterdir()} == expected
+    assert "page: 1.1 MB, largest difference" in capsys.readouterr().out
 
 
 def test_without_the_extra_onnx_the_remedy_is_named(folder, monkeypatch):

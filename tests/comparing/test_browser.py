@@ -1,41 +1,23 @@
 """The page of a comparison in Chromium: it loads, sorts, and can be read on a telephone."""
 
-import json
-import shutil
-
 import pytest
+from browser import WIDTHS, needs_chromium, open_page, requests, resize, started_chromium
 from made_up import comparison
 
 from resnet_jax.comparing.page import write_page
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-if not (BROWSER and DRIVER):
-    pytest.skip("needs chromium and chromedriver, the packages chromium and chromium-driver", allow_module_level=True)
-
-webdriver = pytest.importorskip("selenium.webdriver")
 CASES = {
     "untrained": comparison(targets=("v5e:1",)),
     "trained": comparison(seeds=3, max_parameters=5_000_000),
 }
 MISSING = "\N{EN DASH}"
-WIDTHS = (1280, 400)  # pixels, of a desktop's window and of a telephone
-FLAGS = (  # no sandbox, as containers run it as root; nothing but the page may use the network
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    """Return a browser that records messages and requests."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield browser
-    browser.quit()
+    with started_chromium(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +27,6 @@ def pages(tmp_path_factory):
     for case, path in paths.items():
         write_page(CASES[case], path)
     return {case: path.as_uri() for case, path in paths.items()}
-
-
-def resize(browser, width: int) -> None:
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 def column(browser, heading: str) -> list[str]:
@@ -71,11 +48,8 @@ def press(browser, heading: str) -> str | None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_page_loads_without_messages_and_requests(case, chromium, pages):
-    chromium.get_log("performance")
-    chromium.get(pages[case])
-    events = [json.loads(line["message"])["message"] for line in chromium.get_log("performance")]
-    requests = [each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"]
-    assert [url for url in requests if not url.startswith("data:")] == [pages[case]]
+    open_page(chromium, pages[case])
+    assert requests(chromium) == [pages[case]]
     assert chromium.get_log("browser") == []
     assert chromium.execute_script("return performance.getEntriesByType('resource').length") == 0
 

@@ -329,7 +329,8 @@ def test_the_preparation_of_images_in_onnxs_order_is_a_cast_a_factor_and_an_offs
         return normalize(images.transpose(0, 2, 3, 1), np.float32((0.4, 0.5, 0.6)), np.float32((0.2, 0.3, 0.25)))
 
     images = np.random.default_rng(0).integers(0, 256, (2, 3, SIZE, SIZE), np.uint8)
-    graph = onnx_graph(model := Small(), jax.ShapeDtypeStruct(images.shape, images.dtype), prepare)
+    shape = jax.ShapeDtypeStruct(images.shape, images.dtype)
+    graph = onnx_graph(model := Small(), shape, lambda model, images: (model(prepare(images)),))
     assert kinds(graph) == {"Cast": 1, "Mul": 1, "Add": 1, "Conv": 1, "ReduceMean": 1}
     np.testing.assert_allclose(run(graph, images), model(prepare(jnp.asarray(images))), rtol=1e-5, atol=1e-5)
 

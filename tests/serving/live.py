@@ -25,6 +25,7 @@ from resnet_jax.models.network import Network
 from resnet_jax.weights.torchvision import torchvision_shapes
 
 NAMES = ("ape", "bee", "cat", "dog", "eel", "fox", "gnu")
+PREPROCESSING = Preprocessing(image_size=32, resize=36)
 BOUNDARY = "b" * 40
 
 
@@ -98,7 +99,7 @@ def save_network(folder: Path, seed: int = 0) -> Path:
     """Save a small network with weights drawn by NumPy."""
     model = Network("resnet18", num_classes=len(NAMES), stem="cifar", width=4).abstract()
     load_torchvision(model, draw_weights(torchvision_shapes(model), seed))
-    save_pretrained(model, folder, class_names=NAMES, preprocessing=Preprocessing(image_size=32, resize=36))
+    save_pretrained(model, folder, class_names=NAMES, preprocessing=PREPROCESSING)
     return folder
 
 

@@ -12,7 +12,7 @@ import jsonschema
 import numpy as np
 import openapi_spec_validator
 import pytest
-from live import NAMES, draw_image, eventually, form, save_network, serving
+from live import NAMES, PREPROCESSING, draw_image, eventually, form, save_network, serving
 from PIL import Image
 
 from resnet_jax.classifier.classifier import load_classifier
@@ -111,7 +111,9 @@ def test_explain_draws_over_the_image_that_the_network_saw(server):
     (result,) = server.ask("/predict?explain=true", FIRST).json["results"]
     with Image.open(io.BytesIO(base64.b64decode(result["overlay"]))) as overlay:
         assert overlay.format == "PNG" and overlay.width == overlay.height >= 224
-    assert "overlay" not in server.ask("/predict?explain=false", FIRST).json["results"][0]
+    with Image.open(io.BytesIO(base64.b64decode(result["image"]))) as image, Image.open(io.BytesIO(FIRST)) as sent:
+        np.testing.assert_array_equal(np.asarray(image), PREPROCESSING.decode(sent))
+    assert not {"image", "overlay"} & server.ask("/predict?explain=false", FIRST).json["results"][0].keys()
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -223,10 +225,18 @@ def test_the_page_names_the_models_and_may_ask_nobody_else(server):
     assert b"http:" not in reply.body and b"https:" not in reply.body
 
 
+def test_the_examples_of_the_page_are_photographs(server):
+    for name in ("china.jpg", "flower.jpg"):
+        reply = server.ask(f"/examples/{name}")
+        assert reply.headers["content-type"] == "image/jpeg" and Image.open(io.BytesIO(reply.body)).size == (640, 427)
+    assert server.ask("/examples/absent.jpg").status == server.ask("/examples/..%2Fapp.py").status == 404
+
+
 def test_the_openapi_document_is_valid(server):
     document = server.ask("/openapi.json").json
     openapi_spec_validator.validate(document)
-    assert set(document["paths"]) == {"/", "/predict", "/healthz", "/readyz", "/metrics", "/openapi.json"}
+    paths = {"/", "/predict", "/examples/{name}", "/healthz", "/readyz", "/metrics", "/openapi.json"}
+    assert set(document["paths"]) == paths
 
 
 def test_answers_have_the_form_that_the_openapi_document_describes(server):

@@ -27,6 +27,7 @@ def no_token(monkeypatch):
         (["--port", "65536"], "65536"),
         (["--tls-key", "key.pem"], "--tls-cert"),
         (["--watch"], "--watch"),
+        (["--examples", "resnet_jax"], "--examples: .*no image"),
     ],
 )
 def test_a_wrong_option_is_named(network, options, named):
