@@ -38,7 +38,7 @@ def export(
     "stablehlo" is a file for CPU, CUDA and TPU that needs only JAX (`jax.export.deserialize(...).call(images)`), with a
     .json file beside it that describes input and output; "onnx" has that in its metadata. Both contain the weights.
     "safetensors" is a folder for a model hub. "web" is a folder for any web server, with a page on which the network
-    runs in the browser, by onnxruntime-web (npm install onnxruntime-web): see docs/serve.md.
+    runs in the browser, by onnxruntime-web (npm install onnxruntime-web@1.30.0): see docs/serve.md.
 
     Example: resnet-jax export runs/cifar10-1 --format onnx --with-preprocessing
 

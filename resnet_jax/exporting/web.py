@@ -14,7 +14,8 @@ from resnet_jax.models.convnet import ConvNet
 from resnet_jax.page.examples import Examples
 from resnet_jax.page.page import render_page
 
-PACKAGE = "onnxruntime-web"
+PACKAGE = "onnxruntime-web@1.30.0"
+"""With which the page is tested."""
 RUNTIME = ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
 """The script of onnxruntime-web that runs networks on WebGPU and in WebAssembly, and the program that it loads."""
 
@@ -29,8 +30,8 @@ def find_runtime(package: Path) -> list[Path]:
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise UsageError(
-            f"--runtime: {package} has no dist/{' and no dist/'.join(missing)}, expected a folder of the npm package "
-            f"{PACKAGE}: install it here with npm install {PACKAGE}, or give its folder"
+            f"--runtime: {package} has no dist/{' and no dist/'.join(missing)}, expected the folder of the npm "
+            f"package onnxruntime-web: install it here with npm install {PACKAGE}, or give its folder"
         )
     return files
 

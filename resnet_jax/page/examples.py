@@ -1,6 +1,6 @@
 """The images that the page offers."""
 
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,9 @@ def read_examples(folder: Path | None) -> Examples:
         UserError: the folder can't be read.
     """
     if folder is None:
-        photographs = files("sklearn") / "datasets" / "images"
+        package = find_spec("sklearn")  # importing it takes a second
+        assert package is not None and package.origin is not None
+        photographs = Path(package.origin).parent / "datasets" / "images"
         images = {name: (photographs / name).read_bytes() for name in ("china.jpg", "flower.jpg")}
         return Examples(images, "Photographs: danielbuechele and vultilion, CC BY 2.0")
     try:

@@ -18,8 +18,8 @@ from serving.live import save_network, serving
 
 from resnet_jax.classifier.classifier import load_classifier
 from resnet_jax.commands.export import export
+from resnet_jax.exporting.web import PACKAGE
 
-RUNTIME = "onnxruntime-web@1.30.0"
 SECONDS = 60  # until an answer at the latest
 GIVE = """
 const pixels = Object.assign(document.createElement("canvas"), { width: 60, height: 50 });
@@ -47,7 +47,7 @@ def exported(network: Path, folder: Path):
     """Export a page, and yield its address on a server of files."""
     if shutil.which("npm") is None:
         pytest.skip("needs npm, which fetches onnxruntime-web")
-    subprocess.run(["npm", "pack", RUNTIME], cwd=folder, check=True, capture_output=True)
+    subprocess.run(["npm", "pack", PACKAGE], cwd=folder, check=True, capture_output=True)
     (archive,) = folder.glob("*.tgz")
     with tarfile.open(archive) as packed:
         packed.extractall(folder, filter="data")
