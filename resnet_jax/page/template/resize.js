@@ -1,5 +1,5 @@
-// Resizing as Pillow does it: weights of 22 bits, first along the rows, then along the columns. The values are the same;
-// in images more than twice as high as wide, Pillow 13 begins with the columns, and some differ a little.
+// Resizing as Pillow 13 does it, with the same values: weights of 22 bits, along the rows and then along the columns, or
+// the other way round. Older versions always begin with the rows, so that their values differ a little in high images.
 // Source: Pillow, src/libImaging/Resample.c
 const BITS = 2 ** 22;
 const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
@@ -49,21 +49,24 @@ function weighted(values, offset, step, weights) {
 // Python's rounding of half a whole number: to even.
 const halved = (whole) => Math.floor(whole / 2) + (whole % 2 && Math.floor(whole / 2) % 2 ? 1 : 0);
 
+// Resample an image of [height, width, channels] along its columns (axis 0) or rows (axis 1), and keep three channels.
+function resampled({ data, shape }, axis, pixels) {
+  const [height, width] = axis ? [shape[0], pixels.length] : [pixels.length, shape[1]];
+  const values = new Uint8Array(height * width * 3), step = axis ? shape[2] : shape[1] * shape[2];
+  for (let y = 0, at = 0; y < height; y++)
+    for (let x = 0; x < width; x++) {
+      const { first, weights } = pixels[axis ? x : y], offset = shape[2] * (axis ? y * shape[1] + first : first * shape[1] + x);
+      for (let channel = 0; channel < 3; channel++) values[at++] = weighted(data, offset + channel, step, weights);
+    }
+  return { data: values, shape: [height, width, 3] };
+}
+
 // Resize the shorter side, and crop the square in the center: RGBA pixels of any size to RGB pixels of the square.
 function cropOf({ data, width, height }, { image_size: size, resize, interpolation }) {
-  const [across, down] = [width, height].map((length) => {
-    const resized = Math.trunc((resize * length) / Math.min(width, height));
-    return weightsOf(length, resized, halved(resized - size), size, interpolation);
-  });
-  const top = Math.min(...down.map(({ first }) => first));
-  const bottom = Math.max(...down.map(({ first, weights }) => first + weights.length));
-  const lines = new Uint8Array((bottom - top) * size * 3), square = new Uint8Array(size * size * 3);
-  for (let y = top, at = 0; y < bottom; y++)
-    for (const { first, weights } of across)
-      for (let channel = 0; channel < 3; channel++) lines[at++] = weighted(data, 4 * (y * width + first) + channel, 4, weights);
-  down.forEach(({ first, weights }, y) => {
-    for (let at = 0; at < 3 * size; at++)
-      square[3 * size * y + at] = weighted(lines, 3 * size * (first - top) + at, 3 * size, weights);
-  });
-  return square;
+  const lengths = [height, width], resized = lengths.map((length) => Math.trunc((resize * length) / Math.min(width, height)));
+  const pixels = lengths.map((length, axis) =>
+    weightsOf(length, resized[axis], halved(resized[axis] - size), size, interpolation));
+  const columnsFirst = height > resized[0] && height - resized[0] > 2 * (width - resized[1]); // in Pillow 13
+  const order = columnsFirst ? [0, 1] : [1, 0];
+  return order.reduce((image, axis) => resampled(image, axis, pixels[axis]), { data, shape: [height, width, 4] }).data;
 }
