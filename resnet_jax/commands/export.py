@@ -1,5 +1,6 @@
 """`resnet-jax export`: a trained network for other programs, loaded again and compared."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from resnet_jax.commands.loading import load, name_of
+from resnet_jax.commands.predict import find_images
 from resnet_jax.commands.usage import AnyArchitecture, Folder, Model, OptionalFile, OptionalFolder, OptionalNumber
 from resnet_jax.errors import UsageError, at_least, printable
 
@@ -30,6 +32,7 @@ def export(
     layout: Literal["NHWC", "NCHW"] = "NHWC",
     with_preprocessing: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     image_size: OptionalNumber = None,
+    int8: OptionalFolder = None,
     runtime: Folder = Path("node_modules/onnxruntime-web"),
     examples: OptionalFolder = None,
 ) -> None:
@@ -52,6 +55,8 @@ def export(
         layout: axes of the images.
         with_preprocessing: accept uint8 images and normalize them; otherwise float32 images that are normalized.
         image_size: height and width of the images, pixels; those of the model by default.
+        int8: a folder of images like those to classify: the ONNX file gets 8-bit weights and activations, in the ranges
+            that these images show, and a quarter of the size. The likeliest class is compared instead of the logits.
         runtime: folder of the npm package onnxruntime-web, for "web".
         examples: folder whose first 12 images the page of "web" offers; by default, two photographs that come with
             scikit-learn.
@@ -59,16 +64,19 @@ def export(
     Raises:
         UsageError: the options exclude each other, or a package is missing.
         UserError: the model can't be read, the result can't be written, an operation of the network has no form in
-            ONNX, or a logit differs by more than 1e-4 (of logits above 10, by more than 1e-5 of the largest).
+            ONNX, or a logit differs by more than 1e-4 (of logits above 10, by more than 1e-5 of the largest); with
+            `int8`, the likeliest class of more than a tenth of the images changes.
     """
     _check(format, batch_size, layout, with_preprocessing, image_size)
+    if int8 and format != "onnx":
+        raise UsageError(f"--int8: got --format {format}, expected --format onnx; the others keep float32")
+    calibration = find_images([str(int8)]) if int8 else []
     path = _path(model, format, out)
 
-    from resnet_jax.exporting.export import FORMATS, export_to, of_size
+    from resnet_jax.exporting.export import export_to, of_size
     from resnet_jax.exporting.served import Served
 
-    write = _for_web(model, runtime, examples) if format == "web" else FORMATS[format]
-
+    write = _writer(model, format, calibration, runtime, examples)
     classifier = load(model, arch)
     if image_size is not None:
         classifier = replace(classifier, preprocessing=of_size(classifier.preprocessing, image_size))
@@ -79,12 +87,22 @@ def export(
     print(f"{printable(str(path))}: {export_to(path, served, write, folder=format in FOLDERS)}", flush=True)
 
 
-def _for_web(model: str, runtime: Path, examples: Path | None) -> "Write":
-    """Return the function that writes the folder of a page."""
-    from resnet_jax.exporting.web import export_web, find_runtime
-    from resnet_jax.page.examples import read_examples
+def _writer(
+    model: str, format: Format, calibration: Sequence[tuple[str, Path]], runtime: Path, examples: Path | None
+) -> "Write":
+    """Return the function that writes a format."""
+    if format == "web":
+        from resnet_jax.exporting.web import export_web, find_runtime
+        from resnet_jax.page.examples import read_examples
 
-    return partial(export_web, name=name_of(model), runtime=find_runtime(runtime), examples=read_examples(examples))
+        return partial(export_web, name=name_of(model), runtime=find_runtime(runtime), examples=read_examples(examples))
+    if calibration:
+        from resnet_jax.exporting.int8 import export_int8
+
+        return partial(export_int8, images=calibration)
+    from resnet_jax.exporting.export import FORMATS
+
+    return FORMATS[format]
 
 
 def _check(format: str, batch_size: str | int, layout: str, with_preprocessing: bool, image_size: int | None) -> None:
