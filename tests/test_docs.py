@@ -122,8 +122,22 @@ def test_the_readme_names_every_command():
 
 
 def test_the_index_has_a_line_for_every_page():
-    index = re.findall(r"^- \[(.+)\]\(\1\): ", (ROOT / "docs" / "README.md").read_text(), re.MULTILINE)
+    index = re.findall(r"^- \[.+?\]\((.+?)\): ", (ROOT / "docs" / "README.md").read_text(), re.MULTILINE)
     assert sorted(index) == [page.name for page in PAGES if page.parent.name == "docs" and page.name != "README.md"]
+
+
+def test_the_reference_has_every_public_name():
+    stub = re.findall(r" as (\w+)$", (ROOT / "resnet_jax" / "__init__.pyi").read_text(), re.MULTILINE)
+    assert sorted(re.findall(r"^.. auto\w+:: (\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)) == sorted(
+        stub
+    )
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_link_within_the_repository_leads_to_a_file(page):
+    text = FENCE.sub("", page.read_text())
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "LOG.md"], ids=lambda page: page.name)
