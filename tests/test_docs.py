@@ -1,6 +1,7 @@
 """The pages of docs/ and README.md are programs: each runs, without a warning, and prints what it shows."""
 
 import ast
+import csv
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_jax.cli import COMMANDS
+from resnet_jax.cli import COMMANDS, call
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -101,6 +102,53 @@ def test_the_commands_know_a_network_of_ones_own(environment, tmp_path):
     assert len(list((tmp_path / "seen").iterdir())) == 1 and "is slim" not in run.stderr
 
 
+def commands(page: Path) -> list[str]:
+    """Return the lines of a page's shell blocks, except those marked `no-run: REASON`."""
+    blocks = FENCE.findall(page.read_text())
+    return [line for kind, info, text in blocks if kind == "sh" and not info for line in text.splitlines()]
+
+
+def run_commands(names: str, small: str, folder: Path, environment: dict[str, str]) -> str:
+    """Run the commands of pages, whose files are in `folder`, with options for small trainings; return the output."""
+    pages = [ROOT / "docs" / f"{name}.md" for name in names.split()]
+    for kind, info, text in (block for page in pages for block in FENCE.findall(page.read_text())):
+        if kind == "python":
+            (folder / info.removeprefix(" file: ")).write_text(text)
+    functions = f"""
+        resnet-jax() {{ "{sys.executable}" -m resnet_jax "$@"; }}
+        python() {{ if [ $1 = train.py ]; then resnet-jax train "${{@:2}}" {small}; else "{sys.executable}" "$@"; fi; }}
+    """
+    script = "\n".join([functions, *(line for page in pages for line in commands(page))])
+    run = subprocess.run(["bash", "-ec", script], cwd=folder, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+@pytest.mark.slow  # trains a narrow network
+def test_the_commands_of_the_first_page_classify_digits(environment, tmp_path):
+    last = run_commands("start", "--model.width 8 --train.epochs 2", tmp_path, environment).splitlines()[-5:]
+    assert all(re.fullmatch(r"\d [01]\.\d+(e-\d+)?", line) for line in last)
+
+
+@pytest.mark.slow  # trains two narrow networks and exports one
+def test_the_commands_from_photographs_to_programs_with_the_export_agree(environment, tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for name, color in (("cat", 60), ("dog", 180)):
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for number in range(count):
+                image = rng.integers(color, color + 40, (44, 50, 3), np.uint8)
+                Image.fromarray(image).save(tmp_path / "photos" / split / name / f"{number}.jpg")
+    small = "--model.width 8 --train.epochs 1 --train.batch-size 8 --data.image-size 32 --augment.crop-padding 4"
+    off = "--augment.cutout None --augment.small-size None --model.dtype float32"
+    output = run_commands("images finetune predict export", f"{small} {off}", tmp_path, environment)
+    classes = csv.DictReader((tmp_path / "classes.csv").read_text().splitlines())
+    (found,) = (row["class"] for row in classes if (row["path"], row["rank"]) == ("photos/test/cat/0.jpg", "1"))
+    with_onnx, with_stablehlo = output.splitlines()[-2:]
+    assert with_onnx == found and set(ast.literal_eval(with_stablehlo)) == {"cat", "dog"}
+    assert len(list((tmp_path / "seen").rglob("*.png"))) == 8
+
+
 def test_the_functions_that_data_path_lists_exist():
     steps = re.findall(r"^\d+\. `(.+?):(.+?)`", (ROOT / "docs" / "data_path.md").read_text(), re.MULTILINE)
     assert len(steps) <= 18
@@ -114,6 +162,17 @@ def test_readme_and_notebook_have_the_address_of_the_repository():
     project = address.removeprefix("https://github.com/")
     assert f"colab.research.google.com/github/{project}/blob/main/notebooks/" in (ROOT / "README.md").read_text()
     assert f'REPOSITORY = \\"{address}\\"' in (ROOT / "notebooks" / "resnet18_colab.ipynb").read_text()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_pages_give_a_command_the_options_that_it_has(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        call([command, "--help"])
+    name = r"(?:resnet-jax train|train\.py)" if command == "train" else f"resnet-jax {command}"
+    calls = re.findall(rf"\b{name} ((?:[^\n`\\&|#]|\\\n)*)", "\n".join(page.read_text() for page in PAGES))
+    given = {option for line in calls for option in re.findall(r"(?<!\S)--[a-z][\w.-]*", line)}
+    assert sorted(given - {"--config"} - set(re.findall(r"--[a-z][\w.-]*\w", capsys.readouterr().out))) == []
 
 
 def test_the_readme_names_every_command():
@@ -133,11 +192,38 @@ def test_the_reference_has_every_public_name():
     )
 
 
+def strings(path: Path) -> list[str]:
+    """Return the strings in a file of the package, with an ellipsis for each value that is filled in."""
+
+    def text(node: ast.AST) -> str:
+        if isinstance(node, ast.JoinedStr):
+            return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+        return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+    return [re.sub("…+", "…", text(node)) for node in ast.walk(ast.parse(path.read_text()))]
+
+
+def test_the_messages_in_troubleshooting_are_printed_by_the_code():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    printed = "\n".join(text for path in (ROOT / "resnet_jax").rglob("*.py") for text in strings(path))
+    quoted = re.findall(r"^### `(.+)`$", page, re.MULTILINE)
+    assert len(quoted) == page.count("\n### ")
+    assert [message for message in quoted if message.removesuffix("…").removeprefix("…") not in printed] == []
+
+
+def places(page: Path) -> set[str]:
+    """Return the names that a page's headings have in links."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_every_link_within_the_repository_leads_to_a_file(page):
     text = FENCE.sub("", page.read_text())
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text)
+    assert [link for link, _ in links if not (page.parent / link).exists()] == []
+    named = [(page.parent / link if link else page, place) for link, place in links if place]
+    assert [f"{target}#{place}" for target, place in named if place not in places(target)] == []
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "LOG.md"], ids=lambda page: page.name)
