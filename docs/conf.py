@@ -26,7 +26,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 myst_heading_anchors = 3
 html_show_copyright = False
 html_theme = "furo"
-html_theme_options = {"source_repository": REPOSITORY, "source_branch": "main", "source_directory": "docs/"}
+html_theme_options = {"top_of_page_buttons": []}  # which would leave too little for long words on a phone
 
 default_role = "code"  # docstrings have `names` as in Markdown
 autodoc_member_order = "bysource"
@@ -55,12 +55,16 @@ for name, section in vars(config).items():  # options without what is for the co
 
 
 def adapt_page(app: Sphinx, page: str, source: list[str]) -> None:
-    """Make the index's lists the contents of the site, and links out of this folder links to the repository."""
+    """Make the index's lists the contents of the site, and links what they should be there.
+
+    Links with the name of a page show its title, and links out of this folder lead to the repository.
+    """
     text = source[0]
     if page == root_doc:
         for section in text.split("\n## ")[1:]:
             title, pages = section.splitlines()[0], re.findall(r"^- \[.+?\]\((.+?)\)", section, re.MULTILINE)
             text += "\n".join(["", "```{toctree}", ":hidden:", f":caption: {title}", "", *pages, "```", ""])
+    text = re.sub(r"\[\w+\.md\]\((?=\w)", "[](", text)
     source[0] = text.replace("](../", f"]({REPOSITORY}/blob/main/")
 
 
