@@ -157,11 +157,13 @@ def test_the_functions_that_data_path_lists_exist():
         assert name in {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}, path
 
 
-def test_readme_and_notebook_have_the_address_of_the_repository():
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_readme_and_notebooks_have_the_address_of_the_repository(path):
     address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
     project = address.removeprefix("https://github.com/")
-    assert f"colab.research.google.com/github/{project}/blob/main/notebooks/" in (ROOT / "README.md").read_text()
-    assert f'REPOSITORY = \\"{address}\\"' in (ROOT / "notebooks" / "resnet18_colab.ipynb").read_text()
+    badge = f"colab.research.google.com/github/{project}/blob/main/notebooks/{path.name})"
+    assert badge in (ROOT / "README.md").read_text()
+    assert address in path.read_text()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
