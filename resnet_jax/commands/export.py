@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import tyro
 
 from resnet_jax.commands.loading import load, name_of
-from resnet_jax.commands.usage import AnyArchitecture, Model, OptionalFile, OptionalNumber
+from resnet_jax.commands.predict import find_images
+from resnet_jax.commands.usage import AnyArchitecture, Model, OptionalFile, OptionalFolder, OptionalNumber
 from resnet_jax.errors import UsageError, at_least, printable
 
 
@@ -22,6 +23,7 @@ def export(
     layout: Literal["NHWC", "NCHW"] = "NHWC",
     with_preprocessing: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     image_size: OptionalNumber = None,
+    int8: OptionalFolder = None,
 ) -> None:
     """Export a trained network, load the result again and keep it if it gives the same logits.
 
@@ -41,13 +43,19 @@ def export(
         layout: axes of the images.
         with_preprocessing: accept uint8 images and normalize them; otherwise float32 images that are normalized.
         image_size: height and width of the images, pixels; those of the model by default.
+        int8: a folder of images like those to classify: the ONNX file gets 8-bit weights and activations, in the ranges
+            that these images show, and a quarter of the size. The likeliest class is compared instead of the logits.
 
     Raises:
         UsageError: the options exclude each other, or a package is missing.
         UserError: the model can't be read, the result can't be written, an operation of the network has no form in
-            ONNX, or a logit differs by more than 1e-4 (of logits above 10, by more than 1e-5 of the largest).
+            ONNX, or a logit differs by more than 1e-4 (of logits above 10, by more than 1e-5 of the largest); with
+            `int8`, the likeliest class of more than a tenth of the images changes.
     """
     _check(format, batch_size, layout, with_preprocessing, image_size)
+    if int8 and format != "onnx":
+        raise UsageError(f"--int8: got --format {format}, expected --format onnx; the others keep float32")
+    calibration = find_images([str(int8)]) if int8 else []
     path = _path(model, format, out)
 
     from resnet_jax.exporting.export import export_to, of_size
@@ -58,7 +66,7 @@ def export(
         classifier = replace(classifier, preprocessing=of_size(classifier.preprocessing, image_size))
     served = Served(classifier, None if batch_size == "dynamic" else batch_size, layout, with_preprocessing)
     print(f"exporting {printable(model)} ({classifier.network.arch}) to {format}", flush=True)
-    print(f"{printable(str(path))}: {export_to(path, served, format)}", flush=True)
+    print(f"{printable(str(path))}: {export_to(path, served, format, calibration)}", flush=True)
 
 
 def _check(format: str, batch_size: str | int, layout: str, with_preprocessing: bool, image_size: int | None) -> None:

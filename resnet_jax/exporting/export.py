@@ -1,15 +1,17 @@
 """One export: written to a temporary folder, compared with the network, and moved to its place if it agrees."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from resnet_jax.classifier.preprocessing import Preprocessing
 from resnet_jax.errors import writing
 from resnet_jax.exporting.folder import export_safetensors
+from resnet_jax.exporting.int8 import export_int8
 from resnet_jax.exporting.onnx_file import export_onnx
 from resnet_jax.exporting.served import Served
 from resnet_jax.exporting.stablehlo import export_stablehlo
@@ -22,13 +24,14 @@ FORMATS: dict[Format, Callable[[Served, Path], str]] = {
 }
 
 
-def export_to(path: Path, served: Served, format: Format) -> str:
+def export_to(path: Path, served: Served, format: Format, int8: Sequence[tuple[str, Path]] = ()) -> str:
     """Export a network; what is at `path` is replaced only if the export agrees with the network.
 
     Args:
         path: a file; a folder for "safetensors".
         served: the network with the input that its users will give it.
         format: of the result.
+        int8: names and files of images to calibrate 8-bit integers with, for "onnx".
 
     Returns:
         Its size and how it compares with the network, for the user.
@@ -36,8 +39,9 @@ def export_to(path: Path, served: Served, format: Format) -> str:
     Raises:
         UserError: it can't be written, or gives other logits.
     """
+    write = partial(export_int8, images=int8) if int8 else FORMATS[format]
     with _replacing(path, whole_folder=format == "safetensors") as new:
-        verdict = FORMATS[format](served, new)
+        verdict = write(served, new)
         files = [new] if new.is_file() else list(new.iterdir())
         size = sum(file.stat().st_size for file in files) / 1e6
     return f"{size:.1f} MB, {verdict}"
