@@ -32,7 +32,7 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore::beartype.roar.BeartypeDecorHintPep585DeprecationWarning")
 
 
-LONGEST = ("test_train.py", "test_parity_live.py", "test_pth.py", "test_notebook.py")
+LONGEST = ("test_train.py", "test_parity_live.py", "test_pth.py", "test_notebook.py", "test_docs.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -1,4 +1,4 @@
-"""The picture of ResNet-18 in docs/ is drawn from the module."""
+"""The pictures in docs/ are drawn from the code."""
 
 import re
 import runpy
@@ -9,7 +9,8 @@ from flax import nnx
 
 from resnet_jax import ResNet, ResNet18, ResNet34
 
-SCRIPT = runpy.run_path(str(Path(__file__).parent.parent / "docs" / "draw_resnet18.py"))
+DOCS = Path(__file__).parent.parent / "docs"
+SCRIPT = runpy.run_path(str(DOCS / "draw_resnet18.py"))
 
 
 def drawn(network: type[ResNet]) -> str:
@@ -30,3 +31,8 @@ def test_every_weighted_layer_is_numbered_and_every_block_has_an_arc(network, la
 def test_the_three_projections_are_dashed():
     arcs = re.findall(r'<path d="M[^"]+q32 0 32 32V[^>]+>', drawn(ResNet18))
     assert ["dasharray" in arc for arc in arcs] == [False, False, True, False, True, False, True, False]
+
+
+def test_the_picture_of_the_packages_is_the_one_of_their_imports():
+    layout = runpy.run_path(str(DOCS / "draw_layout.py"))
+    assert layout["PATH"].read_text() == layout["draw"]()

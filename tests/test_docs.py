@@ -1,24 +1,20 @@
 """The pages of docs/ and README.md are programs: each runs, without a warning, and prints what it shows."""
 
 import ast
+import csv
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import FENCE, PAGES, ROOT
 from PIL import Image
 
-from resnet_jax.cli import COMMANDS
-
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d+\.\d+(?:e-?\d+)?")
 
 
@@ -101,35 +97,48 @@ def test_the_commands_know_a_network_of_ones_own(environment, tmp_path):
     assert len(list((tmp_path / "seen").iterdir())) == 1 and "is slim" not in run.stderr
 
 
-def test_the_functions_that_data_path_lists_exist():
-    steps = re.findall(r"^\d+\. `(.+?):(.+?)`", (ROOT / "docs" / "data_path.md").read_text(), re.MULTILINE)
-    assert len(steps) <= 18
-    for path, name in steps:
-        nodes = ast.walk(ast.parse((ROOT / path).read_text()))
-        assert name in {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}, path
+def commands(page: Path) -> list[str]:
+    """Return the lines of a page's shell blocks, except those marked `no-run: REASON`."""
+    blocks = FENCE.findall(page.read_text())
+    return [line for kind, info, text in blocks if kind == "sh" and not info for line in text.splitlines()]
 
 
-def test_readme_and_notebook_have_the_address_of_the_repository():
-    address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
-    project = address.removeprefix("https://github.com/")
-    assert f"colab.research.google.com/github/{project}/blob/main/notebooks/" in (ROOT / "README.md").read_text()
-    assert f'REPOSITORY = \\"{address}\\"' in (ROOT / "notebooks" / "resnet18_colab.ipynb").read_text()
+def run_commands(names: str, small: str, folder: Path, environment: dict[str, str]) -> str:
+    """Run the commands of pages, whose files are in `folder`, with options for small trainings; return the output."""
+    pages = [ROOT / "docs" / f"{name}.md" for name in names.split()]
+    for kind, info, text in (block for page in pages for block in FENCE.findall(page.read_text())):
+        if kind == "python":
+            (folder / info.removeprefix(" file: ")).write_text(text)
+    functions = f"""
+        resnet-jax() {{ "{sys.executable}" -m resnet_jax "$@"; }}
+        python() {{ if [ $1 = train.py ]; then resnet-jax train "${{@:2}}" {small}; else "{sys.executable}" "$@"; fi; }}
+    """
+    script = "\n".join([functions, *(line for page in pages for line in commands(page))])
+    run = subprocess.run(["bash", "-ec", script], cwd=folder, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
-def test_the_readme_names_every_command():
-    text = (ROOT / "README.md").read_text()
-    assert [name for name in COMMANDS if f"resnet-jax {name}" not in text] == []
+@pytest.mark.slow  # trains a narrow network
+def test_the_commands_of_the_first_page_classify_digits(environment, tmp_path):
+    last = run_commands("start", "--model.width 8 --train.epochs 2", tmp_path, environment).splitlines()[-5:]
+    assert all(re.fullmatch(r"\d [01]\.\d+(e-\d+)?", line) for line in last)
 
 
-def test_the_index_has_a_line_for_every_page():
-    index = re.findall(r"^- \[(.+)\]\(\1\): ", (ROOT / "docs" / "README.md").read_text(), re.MULTILINE)
-    assert sorted(index) == [page.name for page in PAGES if page.parent.name == "docs" and page.name != "README.md"]
-
-
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "LOG.md"], ids=lambda page: page.name)
-def test_every_table_has_a_header_and_one_number_of_columns(page):
-    for table in re.findall(r"(?:^\|.*\n)+", FENCE.sub("", page.read_text()), re.MULTILINE):
-        header, rule, *rows = table.splitlines()
-        assert re.fullmatch(r"[|: -]+", rule), header
-        columns = {line.replace(r"\|", "").count("|") for line in (header, rule, *rows)}
-        assert len(columns) == 1, header
+@pytest.mark.slow  # trains two narrow networks and exports one
+def test_the_commands_from_photographs_to_programs_with_the_export_agree(environment, tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for name, color in (("cat", 60), ("dog", 180)):
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for number in range(count):
+                image = rng.integers(color, color + 40, (44, 50, 3), np.uint8)
+                Image.fromarray(image).save(tmp_path / "photos" / split / name / f"{number}.jpg")
+    small = "--model.width 8 --train.epochs 1 --train.batch-size 8 --data.image-size 32 --augment.crop-padding 4"
+    off = "--augment.cutout None --augment.small-size None --model.dtype float32"
+    output = run_commands("images finetune predict export", f"{small} {off}", tmp_path, environment)
+    classes = csv.DictReader((tmp_path / "classes.csv").read_text().splitlines())
+    (found,) = (row["class"] for row in classes if (row["path"], row["rank"]) == ("photos/test/cat/0.jpg", "1"))
+    with_onnx, with_stablehlo = output.splitlines()[-2:]
+    assert with_onnx == found and set(ast.literal_eval(with_stablehlo)) == {"cat", "dog"}
+    assert len(list((tmp_path / "seen").rglob("*.png"))) == 8

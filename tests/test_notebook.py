@@ -1,4 +1,4 @@
-"""The Colab notebook, executed as a user would, with a small network on a CPU."""
+"""The notebooks, executed as a user would, with small networks on a CPU."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).parent.parent
-PATH = ROOT / "notebooks" / "resnet18_colab.ipynb"
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 OPTIONS = ["--model.width", "8", "--train.epochs", "6", "--evaluate.every-epochs", "2"]
 SETTINGS = {
     "CHECKOUT": str(ROOT),
@@ -27,9 +27,11 @@ SETTINGS = {
 }
 
 
-def notebook(**settings) -> nbformat.NotebookNode:
-    """Return the notebook with `settings` inserted after its own."""
-    loaded = nbformat.read(PATH, as_version=4)
+def notebook(name: str, **settings) -> nbformat.NotebookNode:
+    """Return a notebook with `settings` inserted after its own."""
+    loaded = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    if not settings:
+        return loaded
     [at] = [i for i, cell in enumerate(loaded.cells) if "parameters" in cell.metadata.get("tags", ())]
     source = "\n".join(f"{name} = {value!r}" for name, value in settings.items())
     loaded.cells.insert(at + 1, nbformat.v4.new_code_cell(source))
@@ -61,7 +63,7 @@ def executed(tmp_path_factory):
         while process.poll() is None and not any(path.name.isdigit() for path in checkpoints.glob("*")):
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
-    loaded = notebook(**SETTINGS)
+    loaded = notebook("resnet18_colab", **SETTINGS)
     execute(loaded, folder)
 
     def cell(line: str) -> nbformat.NotebookNode:
@@ -114,13 +116,32 @@ def test_the_network_is_used_in_the_notebook_itself(executed):
 
 @pytest.mark.slow
 def test_a_silent_fallback_to_the_cpu_ends_the_notebook_with_a_remedy(tmp_path):
-    loaded = notebook(CHECKOUT=str(ROOT))
+    loaded = notebook("resnet18_colab", CHECKOUT=str(ROOT))
     with pytest.raises(CellExecutionError):
         execute(loaded, tmp_path, TPU_NAME="local", JAX_PLATFORMS="")
     [doctor] = [cell for cell in loaded.cells if 'sh("resnet-jax", "doctor")' in cell.source]
     assert ".[tpu]" in printed(doctor)
 
 
-def test_the_notebook_is_committed_without_outputs():
-    cells = [cell for cell in nbformat.read(PATH, as_version=4).cells if cell.cell_type == "code"]
+@pytest.mark.slow  # compiles a network
+def test_the_module_learns_digits_in_the_notebook_that_imports_it(tmp_path):
+    loaded = notebook("import_the_module")
+    execute(loaded, tmp_path)
+    (accuracy,) = re.findall(r"test accuracy: ([\d.]+)%", "".join(map(printed, loaded.cells)))
+    assert float(accuracy) > 80
+
+
+@pytest.mark.slow  # trains two networks
+def test_the_notebook_that_compares_makes_its_own_photographs_and_shows_the_page(tmp_path):
+    loaded = notebook(
+        "compare_on_my_photos", SIZE=32, EPOCHS=1, NETWORKS="resnet18,plain18", OPTIONS=["--model.width", "8"]
+    )
+    execute(loaded, tmp_path)
+    [page] = [cell for cell in loaded.cells if "srcdoc" in cell.source]
+    assert "plain18" in page.outputs[0].data["text/html"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_notebook_is_committed_without_outputs(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in cells)

@@ -43,9 +43,14 @@ OWN = {
 }  # in torch_networks.py, since torchvision has none
 CLASSES = 7
 QUICK = ("squeezenet1_1", "mobilenet_v2", "convnext_tiny")  # of each kind; the others together take minutes
-names = pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
-)
+
+
+def parametrized(networks):
+    marked = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in networks]
+    return pytest.mark.parametrize("name", marked)
+
+
+names = parametrized(NETWORKS)
 
 
 def make(name: str, num_classes: int = CLASSES, **options) -> ConvNet:
@@ -207,7 +212,7 @@ def test_weights_go_there_and_back_bit_for_bit(name):
     assert all(np.array_equal(found[key], value) for key, value in expected.items())
 
 
-@names
+@parametrized([name for name in NETWORKS if name not in ("vgg11_bn", "plain34")])  # these are as their siblings
 @pytest.mark.parity  # needs torchvision
 def test_weights_are_drawn_with_torchvisions_means_and_deviations(name):
     """To 6 standard errors of the mean, and of the deviation, of both samples."""

@@ -134,10 +134,14 @@ def test_commands_read_a_run_in_a_bucket_as_one_on_a_disk(killed, whole, tmp_pat
 
 
 def test_processes_without_a_common_disk_train_as_one_and_go_on_after_a_kill(store, trainer, tmp_path):
+    short = ("--train.epochs", "2")
+
     def start(workdir: str) -> list[subprocess.Popen]:
         address = ("--distributed.coordinator", f"127.0.0.1:{free_port()}", "--distributed.process-count", "2")
         return [
-            trainer.start(workdir, f"host {index}", *address, "--distributed.process-index", str(index), devices=1)
+            trainer.start(
+                workdir, f"host {index}", *address, "--distributed.process-index", str(index), *short, devices=1
+            )
             for index in range(2)
         ]
 

@@ -41,7 +41,7 @@ CONFIG = Config(
     train=TrainConfig(epochs=3, batch_size=128),
     checkpoint=CheckpointConfig(),
 )
-FLIPS = 100
+FLIPS = 40
 """Of each of the two runs."""
 STEPS_PER_EPOCH = 10
 WRITTEN_ONLY = ("tensorboard", ".png", ".csv", ".lock")

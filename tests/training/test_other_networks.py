@@ -1,5 +1,6 @@
 """Training, prediction and explanation with networks beside the ResNets: one for each of their peculiarities."""
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +10,7 @@ from resnet_jax import load_classifier
 from resnet_jax.classifier.files import classify
 from resnet_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from resnet_jax.errors import UsageError
+from resnet_jax.hardware.sharding import make_mesh
 from resnet_jax.models import convnext
 from resnet_jax.training import loop
 
@@ -41,6 +43,7 @@ def config(photos, arch: str, size: int = 32) -> Config:
 def test_a_network_is_trained_read_back_and_explained(photos, tmp_path, monkeypatch, arch):
     # A block in each stage: all of ConvNeXt takes minutes to compile.
     monkeypatch.setattr(convnext, "STAGES", tuple((channels, 1) for channels, _ in convnext.STAGES))
+    monkeypatch.setattr(loop, "make_mesh", lambda batch_size: make_mesh(batch_size, jax.devices()[:1]))
     summary = loop.train(config(photos, arch), tmp_path / "run", console=Console(quiet=True))
     classifier = load_classifier(tmp_path / "run")
     paths = sorted((photos / "test").rglob("*.png"))

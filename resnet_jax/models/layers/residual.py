@@ -96,6 +96,7 @@ class ResNetBlock(nnx.Module):
         train: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch out_height out_width out_channels"]:
+        """Compute `relu(shortcut + residual)`; `train` and `rngs` as in `ConvNet.features`."""
         residual = self.stochastic_depth(self.residual(images, train=train), train=train, rngs=rngs)
         return nnx.relu(_shortcut(self.downsample, images, train) + residual)
 
@@ -161,6 +162,7 @@ class BottleneckBlock(nnx.Module):
         train: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch out_height out_width out_channels"]:
+        """Compute `relu(shortcut + residual)`; `train` and `rngs` as in `ConvNet.features`."""
         residual = self.bn3(self._convolved(images, train), train=train)
         residual = self.stochastic_depth(residual, train=train, rngs=rngs)
         return nnx.relu(_shortcut(self.downsample, images, train) + residual)
