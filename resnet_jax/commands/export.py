@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from resnet_jax.commands.images import find_images
 from resnet_jax.commands.loading import load, name_of
-from resnet_jax.commands.predict import find_images
 from resnet_jax.commands.usage import AnyArchitecture, Folder, Model, OptionalFile, OptionalFolder, OptionalNumber
 from resnet_jax.errors import UsageError, at_least, printable
 

@@ -1,15 +1,12 @@
 """`resnet-jax predict`: classes of images, from files, folders or a pipe, as a table or for programs."""
 
-import atexit
 import csv as csv_format
 import json as json_format
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from glob import glob, has_magic
 from itertools import chain
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -18,18 +15,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.text import Text
 
+from resnet_jax.commands.images import find_images
 from resnet_jax.commands.usage import AnyArchitecture, Images, Model, OptionalFolder
 from resnet_jax.commands.waiting import waiting
-from resnet_jax.data.reading.folder import list_images
-from resnet_jax.data.reading.skipped import OVERLAY, describe_skipped
-from resnet_jax.errors import UsageError, UserError, printable
+from resnet_jax.data.reading.skipped import OVERLAY
+from resnet_jax.errors import UsageError, printable
 from resnet_jax.runs.tables import cell
 
 if TYPE_CHECKING:  # it imports JAX
     from resnet_jax.classifier.files import Result
 
-STANDARD_INPUT = "standard-input"
-"""Name of an image that is read from standard input."""
 IMAGES_PER_DEVICE = 4  # at least, if the CPU is divided into devices
 
 
@@ -91,51 +86,6 @@ def predict(
     write = _write_json if json else _csv_writer() if csv else _table_writer([name for name, _ in found])
     if _write_all(chain([first], results), len(found), write):
         raise SystemExit(1)
-
-
-def find_images(names: Sequence[str]) -> list[tuple[str, Path]]:
-    """List the images in folders, matched by patterns and named on standard input, "-"; other names are kept.
-
-    Returns:
-        The name and the file of each image; they differ for an image on standard input, called `STANDARD_INPUT`.
-
-    Raises:
-        UserError: no image is found.
-    """
-    content = sys.stdin.buffer.read() if "-" in names else b""
-    image = b"\0" in content
-    lines = [STANDARD_INPUT] if image else [os.fsdecode(line) for line in content.splitlines()]
-    given = [each for name in names for each in (lines if name == "-" else [name]) if each]
-    skipped: list[Path] = []
-    paths = [path for name in given for path in _expand(name, skipped) or [name]]
-    if remark := describe_skipped(skipped):
-        print(printable(remark), file=sys.stderr)
-    found = [(path, _copy(content) if image and path is lines[0] else Path(path)) for path in paths]
-    if not any(path.is_file() for _, path in found):
-        got = ", ".join(given[:3]) + (", ..." if len(given) > 3 else "")
-        raise UserError(
-            f"no image found: got {got or 'no path'}, expected images, folders of images or patterns ('*.jpg')"
-        )
-    return found
-
-
-def _copy(content: bytes) -> Path:
-    """Return a file with this content, which is removed when the process ends."""
-    copy = NamedTemporaryFile()  # noqa: SIM115
-    copy.write(content)
-    copy.flush()
-    atexit.register(copy.close)
-    return Path(copy.name)
-
-
-def _expand(name: str, skipped: list[Path]) -> list[str]:
-    if os.path.isdir(name):
-        return [str(path) for path in list_images(Path(name), skipped)]
-    if has_magic(name) and not os.path.exists(name):
-        found = [path for path in sorted(glob(name, recursive=True)) if os.path.isfile(path)]
-    else:
-        return [name]
-    return [path for path in found if not path.endswith(OVERLAY)]
 
 
 def _overlays(paths: Sequence[str], folder: Path | None) -> dict[str, Path]:

@@ -17,7 +17,8 @@ from resnet_jax.classifier.classifier import load_classifier
 from resnet_jax.classifier.preprocessing import Preprocessing
 from resnet_jax.classifier.pretrained import load_torchvision
 from resnet_jax.classifier.saving import save_pretrained
-from resnet_jax.commands.predict import _shortened, find_images, predict
+from resnet_jax.commands.images import find_images
+from resnet_jax.commands.predict import _shortened, predict
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.models.network import Network
 from resnet_jax.models.resnet import ResNet
