@@ -346,12 +346,9 @@ def test_a_run_folder_of_two_processes_is_like_that_of_one(whole):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "devices"), [(1, 4), (4, 1)])
-def test_weights_after_20_steps_do_not_depend_on_how_4_devices_are_divided_among_processes(
-    whole, trainer, tmp_path, count, devices
-):
-    ended = trainer.start(tmp_path / "run", count, devices).wait()
-    assert [each.code for each in ended] == [0] * count, ended
+def test_weights_after_20_steps_do_not_depend_on_how_4_devices_are_divided_among_processes(whole, trainer, tmp_path):
+    ended = trainer.start(tmp_path / "run", 4, 1).wait()  # `whole` has two processes of two devices
+    assert [each.code for each in ended] == [0] * 4, ended
     expected, got = weights(whole[0]), weights(tmp_path / "run")
     assert expected.keys() == got.keys()
     for name, array in expected.items():
@@ -416,11 +413,10 @@ def test_a_run_folder_that_the_first_process_cannot_make_is_one_error_of_each(tr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("full", [0, 1])
-def test_a_full_disk_of_one_process_ends_both_with_its_reason_and_leaves_the_last_checkpoint(trainer, tmp_path, full):
+def test_a_full_disk_of_one_process_ends_both_with_its_reason_and_leaves_the_last_checkpoint(trainer, tmp_path):
     hosts = trainer.start(tmp_path / "run", 2, 2)
     hosts.wait_for(tmp_path / "run" / "checkpoints" / str(STEPS))
-    subprocess.run(["prlimit", "--fsize=20000", "--pid", str(hosts.processes[full].pid)], check=True)
+    subprocess.run(["prlimit", "--fsize=20000", "--pid", str(hosts.processes[1].pid)], check=True)
     ended = hosts.wait(100)
     assert [each.code for each in ended] == [1, 1]
     assert all("can't write" in each.err and "Traceback" not in each.err for each in ended)
