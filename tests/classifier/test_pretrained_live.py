@@ -1,6 +1,7 @@
 """Weights that PyTorch trained and saved: `pytest -m parity`, with the parity extra."""
 
 from collections import OrderedDict
+from copy import deepcopy
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -65,14 +66,20 @@ def test_a_trained_state_dict_is_returned_bit_for_bit_with_its_counters(trained)
     assert all(returned[k].dtype == v.dtype and returned[k].tobytes() == v.tobytes() for k, v in state.items())
 
 
-@pytest.mark.parametrize("arch", [arch for arch, entry in REGISTRY.items() if entry.torchvision])
-def test_torchvision_loads_the_file_of_every_network_strictly(arch, tmp_path):
+DEEPER = ("resnet34", "resnet101", "resnet152", "wide_resnet101_2", "resnext101_32x8d", "resnext101_64x4d", "vgg16_bn")
+"""Networks whose files are as those of shallower ones."""
+
+
+@pytest.mark.parametrize("arch", [arch for arch, it in REGISTRY.items() if it.torchvision and arch not in DEEPER])
+def test_torchvision_loads_the_file_of_a_network_strictly(arch, tmp_path):
     options = {"num_classes": 7} | ({"aux_logits": False, "init_weights": True} if arch == "googlenet" else {})
     reference = torchvision.models.get_model(arch, **options)
     torch.save(reference.state_dict(), tmp_path / "theirs.pth")
     resnet_jax.save_pretrained(resnet_jax.from_pretrained(arch, tmp_path / "theirs.pth"), tmp_path / "ours")
     convert(str(tmp_path / "ours"), tmp_path / "ours.pth")
-    back = torchvision.models.get_model(arch, **options)
+    back = deepcopy(reference)
+    for tensor in back.state_dict().values():
+        tensor.zero_()
     state = OrderedDict(torch.load(tmp_path / "ours.pth", weights_only=True))
     state._metadata = {"": {"version": 2}}  # torchvision's MNASNet refuses a dictionary without it
     back.load_state_dict(state, strict=True)
