@@ -56,6 +56,7 @@ def test_each_network_is_identified_by_its_shapes(arch, stem, num_classes):
     assert identify({key: np.broadcast_to(0, shape) for key, shape in shapes.items()}) == expected
 
 
+@pytest.mark.slow  # traces the known networks
 def test_a_network_with_other_layers_is_refused_and_the_nearest_is_named(tiny):
     tensors = to_torchvision(tiny)
     tensors["layer1.0.conv1.weight"] = np.zeros((4, 4, 5, 5), np.float32)
@@ -68,6 +69,7 @@ def test_weights_of_another_family_are_refused_with_their_keys():
         identify({"blocks.0.weight": np.zeros((64, 3, 11, 11), np.float32)})
 
 
+@pytest.mark.slow  # traces the known networks
 def test_a_stem_that_the_weights_do_not_show_is_kept_in_a_folder_and_named_for_a_file(tmp_path):
     model = Network("mnasnet1_0", 3, "cifar").build()
     save_pretrained(model, tmp_path / "folder")

@@ -56,6 +56,7 @@ def test_the_same_seed_starts_the_first_block_of_both_with_the_same_weights():
     np.testing.assert_array_equal(plain["layer1.0.conv1.weight"], resnet["layer1.0.conv1.weight"])
 
 
+@pytest.mark.slow  # traces the known networks
 def test_a_narrow_plain_network_is_identified_with_its_width():
     network = Network("plain34", num_classes=5, stem="cifar", width=2)
     assert identify(to_torchvision(nnx.jit(network.build)())) == network

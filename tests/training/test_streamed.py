@@ -69,6 +69,7 @@ def one_device(monkeypatch):
     monkeypatch.setattr(loop, "make_mesh", lambda batch_size: make_mesh(batch_size, jax.devices()[:1]))
 
 
+@pytest.mark.slow  # a run and an evaluation
 def test_a_streamed_run_says_so_and_evaluate_repeats_its_figures(config, tmp_path, one_device, capsys):
     console = Console(file=io.StringIO(), width=200)
     summary = loop.train(config, tmp_path / "run", console=console)

@@ -368,12 +368,14 @@ def test_sighup_saves_like_sigterm(trainer, tmp_path, monkeypatch, sighup):
     assert caught.value.exit_code == 129
 
 
+@pytest.mark.slow  # a process
 def test_sighup_is_ignored_if_it_was_before_as_under_nohup(trainer, tmp_path, monkeypatch, sighup):
     sighup(signal.SIG_IGN)
     signal_at(monkeypatch, 3, signal.SIGHUP)
     assert loop.train(trainer.quick_config(), tmp_path, console=quiet())["steps"] == 44
 
 
+@pytest.mark.slow  # a process
 def test_a_run_trains_outside_the_main_thread(trainer, tmp_path):
     with ThreadPoolExecutor() as pool:
         summary = pool.submit(loop.train, trainer.quick_config(), tmp_path, console=quiet()).result()
@@ -391,6 +393,7 @@ def test_a_run_completes_without_a_picture_that_cannot_be_drawn(trainer, tmp_pat
     assert all((tmp_path / name).exists() for name in ("curves.png", "confusion.csv", "mistakes.csv"))
 
 
+@pytest.mark.slow  # a process
 def test_a_second_ctrl_c_ends_the_run_at_once(trainer, tmp_path, whole):
     with trainer.start(tmp_path / "run") as process:
         while "steps to go" not in process.stdout.readline():
@@ -404,6 +407,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once(trainer, tmp_path, whole):
     assert process.returncode == 130 and "Traceback" not in err
 
 
+@pytest.mark.slow  # a process
 def test_ctrl_c_while_the_run_is_set_up_prints_no_traceback(trainer, tmp_path):
     with trainer.start(tmp_path / "run") as process:
         while not (tmp_path / "run").exists():
@@ -623,6 +627,7 @@ def test_a_disk_that_fills_up_between_checkpoints_ends_in_a_message(trainer, tmp
     assert caught.value.exit_code == 1
 
 
+@pytest.mark.slow  # two evaluations
 def test_the_evaluation_is_the_same_at_any_batch_size(trainer, whole):
     workdir, _ = whole
     config, results = trainer.config(), []

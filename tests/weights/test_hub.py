@@ -92,6 +92,7 @@ def silent():
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.slow  # waits
 def test_a_proxy_that_never_answers_is_given_up_with_one_message_that_has_both_readings(tmp_path, silent):
     message = fetching(tmp_path, https_proxy=silent, HTTPS_PROXY=silent, HF_HUB_ETAG_TIMEOUT="1")
     assert message.count("\n") == 1 and "timed out" in message
