@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from resnet_jax.classifier.files import decode_ahead
+from resnet_jax.classifier.predictor import predictor_of
 from resnet_jax.errors import UserError, printable
 from resnet_jax.exporting.onnx_file import export_onnx
 from resnet_jax.exporting.served import Served
@@ -114,9 +115,10 @@ def _verdict(
     Raises:
         UserError: the likeliest class changes for too many images.
     """
-    model, normalize = served.classifier.model, served.classifier.preprocessing.normalize
-    network = jax.jit(lambda batch: jax.nn.softmax(model(normalize(batch))))
-    expected = np.concatenate([network(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
+    predictor = predictor_of(served.classifier, batch_size=BATCH)
+    expected = np.concatenate(
+        [predictor(images[start : start + BATCH]).probabilities for start in range(0, len(images), BATCH)]
+    )
     found = np.asarray(jax.nn.softmax(logits))
     same = float((found.argmax(1) == expected.argmax(1)).mean())
     verdict = (
