@@ -9,6 +9,7 @@ from resnet_jax.classifier.preprocessing import Preprocessing
 from resnet_jax.classifier.trained import Trained, read_trained
 from resnet_jax.errors import UserError
 from resnet_jax.models.convnet import ConvNet
+from resnet_jax.models.cpu.processor import Precision
 from resnet_jax.models.network import Network
 from resnet_jax.models.registry import Architecture
 from resnet_jax.weights.identify import has_head
@@ -43,7 +44,9 @@ class Classifier:
         best = (f"step {self.info['step']:,}, the best on val",) if self.info.get("best") else ()
         return (*best, *self.info.get("notes", ()))
 
-    def predict(self, images: "Images", *, top_k: int | None = None, batch_size: int = 32) -> list["Result"]:
+    def predict(
+        self, images: "Images", *, top_k: int | None = None, batch_size: int = 32, dtype: Precision = "float32"
+    ) -> list["Result"]:
         """Classify images, which are prepared as in training.
 
         The network is compiled at the first call, once for each power of 2 up to the batch size that is needed; later
@@ -55,6 +58,7 @@ class Classifier:
                 [n, height, width, 3] is n images. Sizes may differ.
             top_k: number of classes in a result, the likeliest first; all of them by default.
             batch_size: images in a step, over all devices; the results do not depend on it, up to rounding.
+            dtype: type of the computation; "auto" is bfloat16 on a CPU with instructions for it, otherwise float32.
 
         Returns:
             A result for each image, in their order; also for a single one. An image that can't be read does not lose
@@ -66,7 +70,7 @@ class Classifier:
         """
         from resnet_jax.classifier.files import predict
 
-        return predict(self, images, top_k=top_k, batch_size=batch_size)
+        return predict(self, images, top_k=top_k, batch_size=batch_size, precision=dtype)
 
     @cached_property
     def predictors(self) -> dict[tuple, "Predictor"]:

@@ -21,6 +21,7 @@ from resnet_jax.classifier.predictor import predictor_of
 from resnet_jax.classifier.preprocessing import Preprocessing
 from resnet_jax.data.reading.formats import remedy
 from resnet_jax.data.reading.skipped import what_is
+from resnet_jax.models.cpu.processor import Precision
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 LOADING = Lock()
@@ -48,7 +49,9 @@ class Result(NamedTuple):
     error: str | None = None
 
 
-def predict(classifier: Classifier, images: Images, *, top_k: int | None, batch_size: int) -> list[Result]:
+def predict(
+    classifier: Classifier, images: Images, *, top_k: int | None, batch_size: int, precision: Precision
+) -> list[Result]:
     """Classify images of any kind; see `Classifier.predict`."""
     for name, value in (("top_k", top_k), ("batch_size", batch_size)):
         if value is not None and value < 1:
@@ -56,7 +59,8 @@ def predict(classifier: Classifier, images: Images, *, top_k: int | None, batch_
     single = isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 4) < 4
     several: Any = [images] if single else images
     named = [_named(image, f"#{position}") for position, image in enumerate(several)]
-    batches = classify(classifier, named, batch_size=batch_size, top_k=top_k or len(classifier.class_names))
+    top_k = top_k or len(classifier.class_names)
+    batches = classify(classifier, named, batch_size=batch_size, top_k=top_k, precision=precision)
     return [result for batch in batches for result in batch]
 
 
@@ -87,6 +91,7 @@ def classify(
     batch_size: int,
     top_k: int,
     overlays: Mapping[str, Path] = MappingProxyType({}),
+    precision: Precision = "float32",
 ) -> Iterator[list[Result]]:
     """Classify images a batch at a time, while threads decode the next ones.
 
@@ -96,6 +101,7 @@ def classify(
         batch_size: images in a step, over all devices.
         top_k: number of classes in a result.
         overlays: by name of the image, where to draw its Grad-CAM.
+        precision: type of the computation.
 
     Yields:
         The results of a batch, in the order of the images.
@@ -103,7 +109,7 @@ def classify(
     Raises:
         UserError: an overlay can't be written.
     """
-    predictor = predictor_of(classifier, batch_size=batch_size, explain=bool(overlays))
+    predictor = predictor_of(classifier, batch_size=batch_size, explain=bool(overlays), precision=precision)
     decoded = decode_ahead(images, classifier.preprocessing, ahead=2 * batch_size)
     while batch := list(islice(decoded, batch_size)):
         readable = [image for _, image in batch if not isinstance(image, str)]

@@ -2,18 +2,22 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from resnet_jax.classifier.classifier import Classifier
 from resnet_jax.classifier.gradcam import explained
+from resnet_jax.classifier.precision import chosen, computes_on_cpu
 from resnet_jax.classifier.tta import Tta, averaged_logits
 from resnet_jax.hardware.compilation import compiler_options
 from resnet_jax.hardware.sharding import make_mesh, replicated, settle, sharded
+from resnet_jax.models.cpu.inference import Inference
+from resnet_jax.models.cpu.processor import Precision
 
 
 class Prediction(NamedTuple):
@@ -36,16 +40,30 @@ class Predictor:
         batch_size: largest number of images in a step, over all devices.
         tta: test-time augmentation; see `averaged_logits`.
         explain: compute Grad-CAM as well.
+        precision: type of the computation; "auto" is bfloat16 on a CPU with instructions for it, otherwise float32.
+            Logits and probabilities are float32.
     """
 
-    def __init__(self, classifier: Classifier, *, batch_size: int, tta: Tta = "none", explain: bool = False):
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        batch_size: int,
+        tta: Tta = "none",
+        explain: bool = False,
+        precision: Precision = "float32",
+    ):
         self.batch_size = batch_size
         self.mesh = make_mesh(batch_size, jax.devices()[: math.gcd(batch_size, jax.device_count())])
         self._model = classifier.model
         self._weights: list[Array] = []
         self._variables: PyTree = None
         self._sizes: set[int] = set()
-        self._forward = _make_forward(classifier, nnx.graphdef(classifier.model), tta, explain)
+        self.precision = chosen(precision, self.mesh.size)
+        forward = _make_forward(classifier, self.precision, tta, explain)
+        options = compiler_options(jax.default_backend())
+        by_onednn = computes_on_cpu(self.mesh.size)
+        self._forward = Inference(forward, options) if by_onednn else jax.jit(forward, compiler_options=options)
 
     def __call__(self, images: UInt8[np.ndarray, "batch height width 3"]) -> Prediction:
         """Classify at most `batch_size` images that are resized and cropped, but not normalized."""
@@ -75,17 +93,23 @@ class Predictor:
         )
 
 
-def predictor_of(classifier: Classifier, *, batch_size: int, explain: bool = False) -> Predictor:
+def predictor_of(
+    classifier: Classifier, *, batch_size: int, explain: bool = False, precision: Precision = "float32"
+) -> Predictor:
     """Return the classifier's predictor with these options, which is made once."""
-    options = batch_size, explain
+    options = batch_size, explain, precision
     if options not in classifier.predictors:
-        classifier.predictors[options] = Predictor(classifier, batch_size=batch_size, explain=explain)
+        classifier.predictors[options] = Predictor(
+            classifier, batch_size=batch_size, explain=explain, precision=precision
+        )
     return classifier.predictors[options]
 
 
-def _make_forward(classifier: Classifier, graphdef: nnx.GraphDef, tta: Tta, explain: bool) -> Callable:
-    """Make the jitted function from variables and uint8 images to logits, probabilities and Grad-CAM or None."""
+def _make_forward(classifier: Classifier, dtype: Literal["float32", "bfloat16"], tta: Tta, explain: bool) -> Callable:
+    """Make the function from variables and uint8 images to logits, probabilities and Grad-CAM or None."""
     normalize = classifier.preprocessing.normalize
+    narrow = nnx.graphdef(classifier.network.abstract(dtype=jnp.bfloat16)) if dtype == "bfloat16" else None
+    graphdef = narrow or nnx.graphdef(classifier.model)
 
     def forward(variables, images: UInt8[Array, "batch height width 3"]):
         model = nnx.merge(graphdef, variables)
@@ -95,4 +119,4 @@ def _make_forward(classifier: Classifier, graphdef: nnx.GraphDef, tta: Tta, expl
         logits, heat = explained(model, normalize(images))
         return logits, jax.nn.softmax(logits), heat
 
-    return jax.jit(forward, compiler_options=compiler_options(jax.default_backend()))
+    return forward

@@ -16,6 +16,7 @@ from resnet_jax.commands.usage import AnyArchitecture, Model, OptionalFolder, Op
 from resnet_jax.commands.waiting import waiting
 from resnet_jax.config import DataConfig, from_dict
 from resnet_jax.errors import UsageError, at_least, printable
+from resnet_jax.models.cpu.processor import Precision
 
 if TYPE_CHECKING:
     from resnet_jax.data.dataset import Dataset
@@ -48,6 +49,7 @@ def evaluate(
     data: EvalData = EvalData(),
     tta: Literal["none", "flip", "full"] = "none",
     batch_size: int = 500,
+    dtype: Precision = "float32",
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Evaluate a trained network: accuracy, loss, calibration, recall, precision and F1 of each class.
@@ -67,6 +69,7 @@ def evaluate(
         data: the images.
         tta: test-time augmentation: "flip" averages over the mirror image, "full" also over two diagonal shifts.
         batch_size: images in a step, over all devices together; the figures do not depend on it.
+        dtype: type of the computation; "auto" is bfloat16 on a CPU with instructions for it, otherwise float32.
         json: print one JSON object and nothing else, with the figures of all classes.
 
     Raises:
@@ -81,7 +84,7 @@ def evaluate(
     classifier = load(model, arch)
     if data.image_size is not None:
         classifier = replace(classifier, preprocessing=classifier.preprocessing.at_size(data.image_size))
-    figures = {"model": model} | _figures(classifier, data, tta, batch_size, quiet=json)
+    figures = {"model": model} | _figures(classifier, data, tta, dtype, batch_size, quiet=json)
     if json:
         print(json_lines.dumps(figures))
     else:
@@ -89,7 +92,13 @@ def evaluate(
 
 
 def _figures(
-    classifier: Any, data: EvalData, tta: Literal["none", "flip", "full"], batch_size: int, *, quiet: bool
+    classifier: Any,
+    data: EvalData,
+    tta: Literal["none", "flip", "full"],
+    dtype: Precision,
+    batch_size: int,
+    *,
+    quiet: bool,
 ) -> dict[str, Any]:
     from resnet_jax.classifier.class_names import match_classes
     from resnet_jax.classifier.predictor import Predictor
@@ -101,7 +110,7 @@ def _figures(
     logit_of = match_classes(classifier, dataset.class_names)
     split = getattr(dataset, data.split)
     batch_size = min(batch_size, split.num_images)
-    predictor = Predictor(classifier, batch_size=batch_size, tta=tta)
+    predictor = Predictor(classifier, batch_size=batch_size, tta=tta, precision=dtype)
     with waiting(f"compiling the network and evaluating it on {split.num_images:,} images", plain=not quiet):
         result = evaluate_predictor(
             predictor, batches_on_host(split, batch_size, predictor.mesh.devices.flat[0]), logit_of
@@ -119,6 +128,7 @@ def _figures(
         "classes": len(dataset.class_names),
         "network_classes": len(classifier.class_names),
         "tta": tta,
+        "dtype": predictor.precision,
         **figures_of(result),
         "class_images": dict(zip(dataset.class_names, result.confusion.sum(1)[logit_of].tolist(), strict=True)),
         **{

@@ -11,6 +11,7 @@ import tyro
 from resnet_jax.commands.loading import load, name_of
 from resnet_jax.commands.usage import Models, OptionalFile, OptionalFolder
 from resnet_jax.errors import UsageError, UserError, printable
+from resnet_jax.models.cpu.processor import Precision
 from resnet_jax.serving.limits import Limits
 
 LIMITS = Limits()
@@ -24,6 +25,7 @@ def serve(
     host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1",
     port: int = 8000,
     limits: Limits = LIMITS,
+    dtype: Precision = "auto",
     watch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     token_file: OptionalFile = None,
     tls_cert: OptionalFile = None,
@@ -44,6 +46,7 @@ def serve(
         host: address to listen on; only programs on this machine reach the default. 0.0.0.0 is all addresses.
         port: to listen on; 0 takes a free one.
         limits: limits on the requests.
+        dtype: type of the computation; "auto" is bfloat16 on a CPU with instructions for it, otherwise float32.
         watch: take the new weights of a run folder while it trains.
         token_file: file with the token that clients must send (Authorization: Bearer TOKEN). By default the environment
             variable RESNET_JAX_TOKEN; without either, no token is needed.
@@ -80,6 +83,7 @@ def serve(
             classifiers,
             listener,
             limits=limits,
+            precision=dtype,
             token=token,
             tls=Tls(tls_cert, tls_key) if tls_cert else None,
             examples=offered,

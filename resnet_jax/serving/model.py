@@ -14,6 +14,7 @@ from resnet_jax.classifier.files import best
 from resnet_jax.classifier.gradcam import draw_overlay
 from resnet_jax.classifier.predictor import Predictor
 from resnet_jax.errors import UserError
+from resnet_jax.models.cpu.processor import Precision
 from resnet_jax.serving.answers import ImageResult, Prediction
 from resnet_jax.serving.batcher import SIZES, Batcher
 from resnet_jax.serving.images import decode_upload, encode_pictures
@@ -48,14 +49,24 @@ class ServedModel:
         source: from which it was read.
         classifier: the network.
         places: images that may be decoded or wait at the same time.
+        precision: type of the computation.
         threads: for computation.
         metrics: where its figures go.
     """
 
-    def __init__(self, name: str, source: str, classifier: Classifier, places: int, threads: Threads, metrics: Metrics):
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        classifier: Classifier,
+        places: int,
+        precision: Precision,
+        threads: Threads,
+        metrics: Metrics,
+    ):
         self.name, self.source, self.classifier = name, source, classifier
         self.compiled = asyncio.Event()
-        self._predictor = Predictor(classifier, batch_size=SIZES[-1], explain=True)
+        self._predictor = Predictor(classifier, batch_size=SIZES[-1], explain=True, precision=precision)
         self._threads, self._metrics = threads, metrics
         self.batcher = Batcher(self._classify, places=places, thread=threads.device)
         metrics.waiting.labels(name).set_function(lambda: self.batcher.taken)

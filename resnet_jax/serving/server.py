@@ -14,6 +14,7 @@ import uvicorn
 from resnet_jax.classifier.classifier import Classifier
 from resnet_jax.classifier.files import CORES
 from resnet_jax.errors import UserError
+from resnet_jax.models.cpu.processor import Precision
 from resnet_jax.page.examples import Examples
 from resnet_jax.serving.app import make_app
 from resnet_jax.serving.images import limit_pixels
@@ -55,6 +56,7 @@ def start(
     listener: socket.socket,
     *,
     limits: Limits,
+    precision: Precision,
     token: str | None,
     tls: Tls | None,
     examples: Examples,
@@ -67,6 +69,7 @@ def start(
         classifiers: source and network of each model, by the name under which clients know it.
         listener: from `address`.
         limits: on requests.
+        precision: type of the computation.
         token: that clients must have, if any.
         tls: for HTTPS.
         examples: images that the page offers.
@@ -80,7 +83,7 @@ def start(
     metrics = Metrics()
     threads = Threads(ThreadPoolExecutor(1, "device"), ThreadPoolExecutor(CORES, "decoding"))
     models = {
-        name: ServedModel(name, source, classifier, limits.queue, threads, metrics)
+        name: ServedModel(name, source, classifier, limits.queue, precision, threads, metrics)
         for name, (source, classifier) in classifiers.items()
     }
     config = uvicorn.Config(

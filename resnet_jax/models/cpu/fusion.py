@@ -1,0 +1,192 @@
+"""A function's convolutions computed together with the operations that follow them, for inference on a CPU."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend import core
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
+
+from resnet_jax.models.cpu import onednn
+from resnet_jax.models.cpu.pooling import max_pool
+from resnet_jax.models.cpu.processor import has_bfloat16
+
+CHANNELS_LAST = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A convolution that waits for what follows it: `activation(scale * convolution + bias + addend)`."""
+
+    images: jax.Array
+    kernel: jax.Array
+    options: dict[str, Any]
+    shape: tuple[int, ...]
+    dtype: DTypeLike
+    scale: Any = 1.0
+    bias: Any = 0.0
+    addend: jax.Array | None = None
+    activation: onednn.Activation = "none"
+
+    def compute(self) -> jax.Array:
+        kernel = (self.kernel * self.scale).astype(self.images.dtype)
+        bias = jnp.broadcast_to(jnp.asarray(self.bias, jnp.float32), kernel.shape[3:])
+        options: dict[str, Any] = {**self.options, "activation": self.activation, "dtype": self.dtype}
+        return onednn.convolve(self.images, kernel, bias, self.addend, **options)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The sigmoid of a pending convolution; the convolution times it is its SiLU."""
+
+    of: Pending
+
+    def compute(self) -> jax.Array:
+        return jax.nn.sigmoid(self.of.compute())
+
+
+def fused(function: Callable) -> Callable:
+    """Return the same function of arrays, with each convolution computed together with what follows it.
+
+    The function is traced, and its operations are evaluated one by one. A convolution waits: a scale and a bias of each
+    channel, such as those of batch normalization, become part of its kernel and bias, and a sum with other maps, ReLU,
+    ReLU6 or SiLU are left to oneDNN, which does them before it writes the outputs. Anything else, and a second use,
+    ends the waiting. Maximum poolings take the form that is fastest on a CPU. The result has no derivative; derivatives
+    inside the function are kept, if they are not through convolutions.
+    """
+
+    def run(*args: PyTree) -> PyTree:
+        program, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+        results = _evaluate(program.jaxpr, program.consts, jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), map(_computed, results))
+
+    return run
+
+
+def _computed(value: Any) -> Any:
+    return value.compute() if isinstance(value, Pending | Gate) else value
+
+
+def _evaluate(program: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+    """Evaluate a program, whose arguments and results may be pending."""
+    values: dict[Any, Any] = dict(zip(program.constvars, consts, strict=True))
+    values |= zip(program.invars, args, strict=True)
+    exact: dict[Any, Any] = {}  # kernels before they were rounded to the type of the computation
+    atoms = [atom for eqn in program.eqns for atom in eqn.invars] + program.outvars
+    uses = Counter(atom for atom in atoms if not isinstance(atom, core.Literal))
+
+    def read(atom: Any, most: int) -> Any:
+        if isinstance(atom, core.Literal):
+            return atom.val
+        if uses[atom] > most:
+            values[atom] = _computed(values[atom])
+        return values[atom]
+
+    for eqn in program.eqns:
+        most = 2 if eqn.primitive.name in ("logistic", "mul") else 1
+        inputs = [read(atom, most) for atom in eqn.invars]
+        if eqn.primitive.name == "convert_element_type":
+            exact[eqn.outvars[0]] = inputs[0]
+        if eqn.primitive.name == "conv_general_dilated":
+            inputs[1] = exact.get(eqn.invars[1], inputs[1])
+        values |= zip(eqn.outvars, _apply(eqn, inputs), strict=True)
+    return [read(atom, 1) for atom in program.outvars]
+
+
+def _apply(eqn: core.JaxprEqn, inputs: list[Any]) -> list[Any]:
+    """Apply an operation to values, which may be pending."""
+    params = eqn.params
+    match eqn.primitive.name:
+        case "jit" | "closed_call":
+            return _evaluate(params["jaxpr"].jaxpr, params["jaxpr"].consts, inputs)
+        case "custom_jvp_call":
+            return _evaluate(params["call_jaxpr"].jaxpr, params["call_jaxpr"].consts, inputs)
+        case "cond" if params["branches_platforms"]:  # of lax.platform_dependent; the last branch is the default
+            return _evaluate(params["branches"][-1].jaxpr, params["branches"][-1].consts, inputs[1:])
+        case "name" | "optimization_barrier":
+            return inputs
+        case "reduce_window_max" if len(params["window_dimensions"]) == 4:
+            return [max_pool(_computed(inputs[0]), params)]
+        case "conv_general_dilated" if _suits(eqn):
+            return [_pending(eqn, *map(_computed, inputs))]
+    if any(isinstance(value, Pending | Gate) for value in inputs) and (joined := _join(eqn, inputs)) is not None:
+        return [joined]
+    results = eqn.primitive.bind(*map(_computed, inputs), **eqn.primitive.get_bind_params(params))
+    return results if eqn.primitive.multiple_results else [results]
+
+
+def _output(eqn: core.JaxprEqn) -> Any:
+    """Return the shape and type of an operation's result."""
+    return eqn.outvars[0].aval
+
+
+def _suits(eqn: core.JaxprEqn) -> bool:
+    """Tell whether oneDNN computes this convolution here."""
+    params, output = eqn.params, _output(eqn)
+    dilations = *params["lhs_dilation"], *params["rhs_dilation"], params["batch_group_count"]
+    padding = [zeros for side in params["padding"] for zeros in side]
+    types = (jnp.float32, jnp.bfloat16) if has_bfloat16() else (jnp.float32,)
+    return (
+        params["dimension_numbers"] == CHANNELS_LAST
+        and set(dilations) == {1}
+        and min(padding) >= 0
+        and output.size > 0
+        and output.dtype in types
+    )
+
+
+def _pending(eqn: core.JaxprEqn, images: jax.Array, kernel: jax.Array) -> Pending:
+    names = {"strides": "window_strides", "padding": "padding", "groups": "feature_group_count"}
+    options = {name: eqn.params[key] for name, key in names.items()}
+    return Pending(images, kernel, options, _output(eqn).shape, _output(eqn).dtype)
+
+
+def _join(eqn: core.JaxprEqn, inputs: list[Any]) -> Pending | Gate | None:
+    """Return a pending convolution with the next operation in it, or None if oneDNN can't do it."""
+    name = eqn.primitive.name
+    first, *others = inputs if isinstance(inputs[0], Pending) else inputs[::-1]
+    if not isinstance(first, Pending):
+        return None
+    if name == "convert_element_type":
+        return replace(first, dtype=_output(eqn).dtype)
+    plain = first.activation == "none"
+    if name == "logistic":
+        return Gate(first) if plain else None
+    if len(others) != 1:
+        return None
+    (other,) = others
+    match name:
+        case "mul" if isinstance(other, Gate) and other.of is first:
+            return replace(first, activation="silu")
+        case "max" if plain and _is(other, 0):
+            return replace(first, activation="relu")
+        case "min" if first.activation == "relu" and _is(other, 6):
+            return replace(first, activation="relu6")
+    if not plain or first.addend is not None:
+        return None
+    match name, _of_channels(other, first.shape[3]):
+        case "mul", row if row is not None:
+            return replace(first, scale=first.scale * row, bias=first.bias * row)
+        case "add", row if row is not None:
+            return replace(first, bias=first.bias + row)
+        case "add", None:
+            return replace(first, addend=_computed(other))
+    return None
+
+
+def _is(value: Any, number: int) -> bool:
+    return not isinstance(value, jax.core.Tracer | Pending | Gate) and jnp.ndim(value) == 0 and bool(value == number)
+
+
+def _of_channels(value: Any, channels: int) -> Any:
+    """Return a number, or a vector with one for each channel; None if the value differs between pixels or images."""
+    if isinstance(value, Pending | Gate):
+        return None
+    if jnp.ndim(value) == 0:
+        return value
+    return value.reshape(-1) if value.shape == (1, 1, 1, channels) else None

@@ -1,0 +1,168 @@
+"""Convolutions by oneDNN with what follows them, and networks computed with them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from resnet_jax.errors import UserError
+from resnet_jax.models.cpu import onednn
+from resnet_jax.models.cpu.fusion import fused
+from resnet_jax.models.cpu.inference import Inference, divided
+from resnet_jax.models.cpu.pooling import max_pool
+from resnet_jax.models.cpu.processor import has_bfloat16, has_onednn
+from resnet_jax.models.network import Network
+
+pytestmark = pytest.mark.skipif(not has_onednn(), reason="jaxlib has no oneDNN here, or in an untested release")
+DTYPES = [
+    jnp.float32,
+    pytest.param(jnp.bfloat16, marks=pytest.mark.skipif(not has_bfloat16(), reason="the processor has no bfloat16")),
+]
+OTHERS = [  # each has parts that the others have not; compiling them takes minutes
+    *("mobilenet_v3_large", "resnext50_32x4d", "densenet121", "googlenet", "squeezenet1_1", "shufflenet_v2_x1_0"),
+    *("efficientnet_b0", "convnext_tiny", "regnet_y_400mf", "preact_resnet18", "alexnet"),
+]
+ROUNDING = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}
+
+
+def draw(*shape: int, seed: int = 0) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def network(arch: str, dtype=jnp.float32, **options):
+    model = Network(arch, **options).build(rngs=nnx.Rngs(1))
+    variables = jax.tree.map(lambda leaf: leaf + 0.1 * draw(*leaf.shape), nnx.to_pure_dict(nnx.state(model)))
+    variables = jax.tree.map_with_path(
+        lambda path, leaf: jnp.abs(leaf) + 0.5 if path[-1].key == "var" else leaf, variables
+    )
+    graphdef = nnx.graphdef(Network(arch, **options).abstract(dtype=dtype))
+    return (lambda variables, images: nnx.merge(graphdef, variables)(images)), variables
+
+
+def operations(function, *args) -> list[str]:
+    return [eqn.primitive.name for eqn in jax.make_jaxpr(function)(*args).eqns]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("size", "strides", "padding", "groups"),
+    [
+        (3, (1, 1), ((1, 1), (1, 1)), 1),
+        (3, (2, 1), ((0, 1), (2, 0)), 1),
+        (1, (2, 2), ((0, 0), (0, 0)), 1),
+        (5, (1, 1), ((2, 2), (2, 2)), 32),
+        (3, (2, 2), ((1, 1), (1, 1)), 4),
+    ],
+)
+@pytest.mark.parametrize("activation", ["none", "relu", "relu6", "silu"])
+def test_a_convolution_and_what_follows_is_that_of_xla(dtype, size, strides, padding, groups, activation):
+    images, kernel = draw(2, 9, 10, 32).astype(dtype), (draw(size, size, 32 // groups, 64) / size).astype(dtype)
+    options = {"strides": strides, "padding": padding, "groups": groups}
+    wide = lax.conv_general_dilated(
+        images.astype(jnp.float32),
+        kernel.astype(jnp.float32),
+        strides,
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+    bias, addend = draw(64, seed=2), draw(*wide.shape, seed=3).astype(dtype)
+    expected = onednn.ACTIVATIONS[activation](wide + bias + addend.astype(jnp.float32))
+    got = jax.jit(lambda *args: onednn.convolve(*args, **options, activation=activation, dtype=dtype))(
+        images, kernel, bias, addend
+    )
+    np.testing.assert_allclose(got.astype(jnp.float32), expected, atol=ROUNDING[dtype] * float(jnp.abs(wide).max()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("arch", ["resnet18", *(pytest.param(arch, marks=pytest.mark.slow) for arch in OTHERS)])
+def test_a_network_is_the_same_function(arch, dtype):
+    forward, variables = network(arch, dtype)
+    plain, _ = network(arch)
+    images = draw(2, 96, 96, 3)
+    expected, got = jax.jit(plain)(variables, images), Inference(forward)(variables, images)
+    np.testing.assert_allclose(got, expected, atol=ROUNDING[dtype] * 5 * float(jnp.abs(expected).max()))
+
+
+def test_nothing_is_left_beside_the_convolutions():
+    forward, variables = network("resnet18", num_classes=10)
+    images = jnp.zeros((2, 64, 64, 3))
+    parts = divided(fused(forward), variables, images)
+    names = operations(parts.rest, jax.eval_shape(parts.prepare, variables), images)
+    assert names.count("onednn_convolution") == 20
+    assert not {"mul", "sub", "rsqrt", "conv_general_dilated"} & set(names)
+
+
+def test_the_weights_of_the_call_are_used():
+    forward, variables = network("resnet18", num_classes=10, width=8)
+    infer, images = Inference(forward), draw(2, 64, 64, 3)
+    before = infer(variables, images)
+    other = jax.tree.map(lambda leaf: leaf * 1.1, variables)
+    np.testing.assert_allclose(infer(other, images), jax.jit(forward)(other, images), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(infer(variables, images), before)
+
+
+def test_weights_that_give_nan_are_refused():
+    forward, variables = network("resnet18", num_classes=10, width=8)
+    variables["bn1"]["var"] = variables["bn1"]["var"].at[3].set(-1)
+    with pytest.raises(UserError, match="NaN or infinity"):
+        Inference(forward)(variables, draw(2, 64, 64, 3))
+
+
+def test_many_images_are_computed_a_few_at_a_time():
+    forward, variables = network("resnet18", num_classes=10, width=8)
+    images = draw(64, 32, 32, 3)
+    np.testing.assert_allclose(
+        Inference(forward)(variables, images), jax.jit(forward)(variables, images), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_value_that_is_used_twice_is_computed_once():
+    def twice(images, kernel):
+        maps = lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jax.nn.relu(maps) + maps * 2
+
+    args = draw(1, 8, 8, 4), draw(3, 3, 4, 4)
+    assert operations(fused(twice), *args).count("onednn_convolution") == 1
+    np.testing.assert_allclose(jax.jit(fused(twice))(*args), jax.jit(twice)(*args), atol=1e-4)
+
+
+def test_other_convolutions_stay_with_xla():
+    def dilated(images, kernel):
+        return lax.conv_general_dilated(
+            images, kernel, (1, 1), "SAME", rhs_dilation=(2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    args = draw(1, 8, 8, 4), draw(3, 3, 4, 4)
+    assert operations(fused(dilated), *args) == ["conv_general_dilated"]
+
+
+def test_an_exported_program_has_no_call_of_the_library():
+    forward, variables = network("resnet18", num_classes=10, width=8)
+    images = draw(1, 32, 32, 3)
+    exported = jax.export.export(jax.jit(fused(forward)))(variables, images)
+    np.testing.assert_allclose(exported.call(variables, images), forward(variables, images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"), [(3, 2, (1, 1)), (2, 2, (0, 0)), (3, 2, (0, 1)), (3, 1, (1, 1))]
+)
+def test_maximum_pooling_is_that_of_xla(dtype, size, stride, padding):
+    maps = draw(2, 11, 12, 5).astype(dtype).at[0, 3, 3].set(-jnp.inf).at[0, 5, 5, 0].set(0.0)
+    params = {
+        "window_dimensions": (1, size, size, 1),
+        "window_strides": (1, stride, stride, 1),
+        "padding": ((0, 0), padding, padding, (0, 0)),
+    }
+    expected = lax.reduce_window(
+        maps,
+        jnp.array(-jnp.inf, dtype),
+        lax.max,
+        params["window_dimensions"],
+        params["window_strides"],
+        params["padding"],
+    )
+    np.testing.assert_array_equal(max_pool(maps, params).astype(jnp.float32), expected.astype(jnp.float32))
