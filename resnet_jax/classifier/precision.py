@@ -8,7 +8,7 @@ from resnet_jax.models.cpu.processor import Precision, has_bfloat16, has_onednn
 
 
 def computes_on_cpu(devices: int) -> bool:
-    """Tell whether a network on this number of devices is computed by `resnet_jax.models.cpu.inference`."""
+    """Tell whether a network on this number of devices is computed by `resnet_jax.hardware.inference`."""
     return jax.default_backend() == "cpu" and devices == 1 and has_onednn() and not jax.config.values["jax_disable_jit"]
 
 

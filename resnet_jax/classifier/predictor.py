@@ -15,8 +15,8 @@ from resnet_jax.classifier.gradcam import explained
 from resnet_jax.classifier.precision import chosen, computes_on_cpu
 from resnet_jax.classifier.tta import Tta, averaged_logits
 from resnet_jax.hardware.compilation import compiler_options
+from resnet_jax.hardware.inference import Inference
 from resnet_jax.hardware.sharding import make_mesh, replicated, settle, sharded
-from resnet_jax.models.cpu.inference import Inference
 from resnet_jax.models.cpu.processor import Precision
 
 

@@ -8,9 +8,9 @@ from flax import nnx
 from jax import lax
 
 from resnet_jax.errors import UserError
+from resnet_jax.hardware.inference import Inference, divided
 from resnet_jax.models.cpu import onednn
 from resnet_jax.models.cpu.fusion import fused
-from resnet_jax.models.cpu.inference import Inference, divided
 from resnet_jax.models.cpu.pooling import max_pool
 from resnet_jax.models.cpu.processor import has_bfloat16, has_onednn
 from resnet_jax.models.network import Network

@@ -10,6 +10,7 @@ from jax.extend import core
 from jaxtyping import Array, PyTree
 
 from resnet_jax.errors import UserError
+from resnet_jax.hardware.compilation_cache import compiling_anew
 from resnet_jax.models.cpu.fusion import fused
 
 CHUNK = 16
@@ -33,7 +34,7 @@ class Inference:
     def __init__(self, forward: Callable[[PyTree, Array], PyTree], compiler_options: dict[str, Any] | None = None):
         self._forward = fused(forward)
         self._options = compiler_options
-        self._programs: dict[tuple[int, ...], tuple[Any, Callable, Callable]] = {}
+        self._programs: dict[tuple[int, ...], tuple[Any, Callable, Callable]] = {}  # by the shape of the images
         self._weights: PyTree = None
         self._prepared: dict[Any, list[Array]] = {}
 
@@ -60,7 +61,9 @@ class Inference:
             return jax.tree.map(lambda result: result.reshape(count, *result.shape[2:]), results)
 
         prepare, rest = (jax.jit(part, compiler_options=self._options) for part in (parts.prepare, by_chunks))
-        return parts.operations, prepare, rest
+        with compiling_anew():  # jaxlib can't keep a program that calls oneDNN
+            program = rest.lower(jax.eval_shape(parts.prepare, weights), images).compile()
+        return parts.operations, prepare, program
 
 
 def _checked(prepared: list[Array]) -> list[Array]:
