@@ -1,7 +1,8 @@
 """How the training step is compiled: with the layouts and libraries that suit the device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,10 @@ from jax.stages import Compiled, Lowered
 from jaxtyping import PyTree
 
 from resnet_jax.errors import UserError
+from resnet_jax.hardware.compilation_cache import compiling_anew
 from resnet_jax.hardware.sharding import settle
+from resnet_jax.models.cpu.by_onednn import training_by_onednn
+from resnet_jax.models.cpu.processor import has_onednn
 
 # On the CPU XLA hands work to YNNPACK. Its dot products and reductions are faster than XLA's own, its convolutions are
 # not: the gradient of a 3x3 kernel, 64 images of 32x32 and 64 channels, takes 129 ms with it and 40 without.
@@ -81,7 +85,8 @@ def lower_step(step: Callable, state: PyTree, *rest: PyTree) -> Lowered:
     jitted = jax.jit(
         on_leaves, donate_argnums=0, in_shardings=(formats, *[None] * len(others)), out_shardings=(formats, None)
     )
-    return jitted.lower(shapes, *others)
+    with training_by_onednn(_is_one_cpu(leaves) and has_onednn()):
+        return jitted.lower(shapes, *others)
 
 
 def compile_lowered(lowered: Lowered, options: dict[str, bool | str] | None = None) -> Compiled:
@@ -92,7 +97,8 @@ def compile_lowered(lowered: Lowered, options: dict[str, bool | str] | None = No
     """
     if _jit_is_disabled():
         raise UserError("JAX_DISABLE_JIT is set, and nothing is compiled then: unset it for this command")
-    return COMPILING.submit(lowered.compile, compiler_options=options).result()
+    with compiling_anew() if _calls_onednn(lowered) else nullcontext():  # jaxlib can't keep such a program
+        return COMPILING.submit(lowered.compile, compiler_options=options).result()
 
 
 @cache
@@ -105,6 +111,14 @@ def compiler_options(platform: str) -> dict[str, bool | str]:
     except jax.errors.JaxRuntimeError:
         return {}
     return CPU_OPTIONS
+
+
+def _calls_onednn(lowered: Lowered) -> bool:
+    return has_onednn() and "__onednn$" in lowered.as_text()
+
+
+def _is_one_cpu(leaves: Sequence[Any]) -> bool:
+    return {(device.platform, device.id) for leaf in leaves for device in leaf.sharding.device_set} == {("cpu", 0)}
 
 
 def _jit_is_disabled() -> bool:

@@ -10,7 +10,7 @@ from jax.extend import core
 from jaxtyping import Array, PyTree
 
 from resnet_jax.errors import UserError
-from resnet_jax.hardware.compilation_cache import compiling_anew
+from resnet_jax.hardware.compilation import compile_lowered
 from resnet_jax.models.cpu.fusion import fused
 
 CHUNK = 16
@@ -61,8 +61,7 @@ class Inference:
             return jax.tree.map(lambda result: result.reshape(count, *result.shape[2:]), results)
 
         prepare, rest = (jax.jit(part, compiler_options=self._options) for part in (parts.prepare, by_chunks))
-        with compiling_anew():  # jaxlib can't keep a program that calls oneDNN
-            program = rest.lower(jax.eval_shape(parts.prepare, weights), images).compile()
+        program = compile_lowered(rest.lower(jax.eval_shape(parts.prepare, weights), images))
         return parts.operations, prepare, program
 
 

@@ -10,12 +10,17 @@ from jax import lax
 from resnet_jax.errors import UserError
 from resnet_jax.hardware.inference import Inference, divided
 from resnet_jax.models.cpu import onednn
+from resnet_jax.models.cpu.by_onednn import training_by_onednn
 from resnet_jax.models.cpu.fusion import fused
 from resnet_jax.models.cpu.pooling import max_pool
 from resnet_jax.models.cpu.processor import has_bfloat16, has_onednn
+from resnet_jax.models.layers.convolution import convolve
 from resnet_jax.models.network import Network
 
-pytestmark = pytest.mark.skipif(not has_onednn(), reason="jaxlib has no oneDNN here, or in an untested release")
+pytestmark = [
+    pytest.mark.skipif(not has_onednn(), reason="jaxlib has no oneDNN here, or in an untested release"),
+    pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry"),  # of jax.jit without ours
+]
 DTYPES = [
     jnp.float32,
     pytest.param(jnp.bfloat16, marks=pytest.mark.skipif(not has_bfloat16(), reason="the processor has no bfloat16")),
@@ -69,7 +74,8 @@ def test_a_convolution_and_what_follows_is_that_of_xla(dtype, size, strides, pad
         feature_group_count=groups,
     )
     bias, addend = draw(64, seed=2), draw(*wide.shape, seed=3).astype(dtype)
-    expected = onednn.ACTIVATIONS[activation](wide + bias + addend.astype(jnp.float32))
+    functions = {"none": lambda maps: maps, "relu": jax.nn.relu, "relu6": jax.nn.relu6, "silu": jax.nn.silu}
+    expected = functions[activation](wide + bias + addend.astype(jnp.float32))
     got = jax.jit(lambda *args: onednn.convolve(*args, **options, activation=activation, dtype=dtype))(
         images, kernel, bias, addend
     )
@@ -166,3 +172,45 @@ def test_maximum_pooling_is_that_of_xla(dtype, size, stride, padding):
         params["padding"],
     )
     np.testing.assert_array_equal(max_pool(maps, params).astype(jnp.float32), expected.astype(jnp.float32))
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="the processor has no bfloat16")
+@pytest.mark.parametrize(
+    ("size", "stride", "padding", "groups"),
+    [(3, 1, 1, 1), (3, 2, 1, 1), (7, 2, 3, 1), (1, 2, 0, 1), (3, 1, 0, 1), (3, 1, 1, 32), (5, 2, 2, 32), (3, 2, 1, 4)],
+)
+def test_the_derivatives_of_a_training_convolution_are_those_of_xla(size, stride, padding, groups):
+    images, kernel = draw(4, 9, 12, 32), draw(size, size, 32 // groups, 64 if groups < 32 else 32, seed=1) / size
+
+    def outputs(images, kernel):
+        return convolve(images, kernel, stride, padding, groups)
+
+    maps, transpose = jax.vjp(outputs, images, kernel)
+    cotangents = draw(*maps.shape, seed=2)
+    expected = maps, *transpose(cotangents)
+    with training_by_onednn(True):
+        narrow = [values.astype(jnp.bfloat16) for values in (images, kernel)]
+        got, transpose = jax.vjp(jax.jit(outputs), *narrow)
+        derivatives = jax.jit(lambda values: transpose(values))(cotangents.astype(jnp.bfloat16))
+    for ours, theirs in zip((got, *derivatives), expected, strict=True):
+        assert ours.dtype == jnp.bfloat16
+        np.testing.assert_allclose(ours.astype(jnp.float32), theirs, atol=0.02 * float(jnp.abs(theirs).max()))
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="the processor has no bfloat16")
+def test_a_training_convolution_can_be_batched_and_derived_twice():
+    images, kernel = draw(2, 3, 6, 6, 8).astype(jnp.bfloat16), draw(3, 3, 8, 8, seed=1).astype(jnp.bfloat16) / 8
+
+    def total(kernel, images):
+        return jnp.square(convolve(images, kernel, 1, 1).astype(jnp.float32)).sum()
+
+    def curvature(kernel):
+        per_batch = jax.vmap(jax.grad(total), (None, 0))(kernel, images)
+        along = jax.jvp(jax.grad(total), (kernel, images[0]), (kernel, images[0]))[1]
+        return per_batch.astype(jnp.float32).sum(0), along.astype(jnp.float32)
+
+    expected = jax.jit(curvature)(kernel)
+    with training_by_onednn(True):
+        got = jax.jit(curvature)(kernel)
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=0.03 * float(jnp.abs(theirs).max()))

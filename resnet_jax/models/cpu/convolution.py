@@ -1,8 +1,9 @@
 """The convolution in the form that XLA's CPU backend computes fastest; docs/cpu.md has the measurements."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial, reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,36 +74,45 @@ def convolution(images: Images, kernel: Kernel, stride: int, padding: int, group
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _strided(images: Images, kernel: Kernel, stride: int, padding: int) -> Outputs:
-    """Convolve with a stride; the derivative by the images is that of `_by_phases`, which is the same function."""
+    """Convolve with a stride; the derivative by the images is that of `by_phases`, which is the same function."""
     return convolution(images, kernel, stride, padding)
 
 
 @_strided.defjvp
 def _strided_jvp(stride, padding, primals, tangents):
     (images, kernel), (images_dot, kernel_dot) = primals, tangents
-    out_dot = _by_phases(images_dot, kernel, stride, padding) + convolution(images, kernel_dot, stride, padding)
+    out_dot = by_phases(images_dot, kernel, stride, padding, _dense) + convolution(images, kernel_dot, stride, padding)
     return convolution(images, kernel, stride, padding), out_dot
 
 
-def _by_phases(images: Images, kernel: Kernel, stride: int, padding: int) -> Outputs:
+def by_phases(images: Images, kernel: Kernel, stride: int, padding: int, dense: Callable) -> Outputs:
     """Convolve with a stride by a sum of dense convolutions, of every `stride`-th pixel with every `stride`-th tap.
 
     Its transpose has no zeros between the pixels, which XLA would multiply like any other number: at stride 2, 3 of 4.
+
+    Args:
+        dense: from images, kernel, stride 1 and the zeros on both sides of rows and columns, negative ones too, to a
+            convolution.
     """
     height, width = images.shape[1:3]
     rows, columns = (list(_phases(extent, kernel.shape[0], stride, padding)) for extent in (height, width))
     parts = (
-        lax.conv_general_dilated(
+        dense(
             images[:, row::stride, column::stride],
             kernel[row_tap::stride, column_tap::stride],
-            window_strides=(1, 1),
-            padding=(row_padding, column_padding),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            1,
+            (row_padding, column_padding),
         )
         for row, row_tap, row_padding in rows
         for column, column_tap, column_padding in columns
     )
     return reduce(jnp.add, parts)
+
+
+def _dense(images: jax.Array, kernel: jax.Array, stride: int, padding: Any) -> jax.Array:
+    return lax.conv_general_dilated(
+        images, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def _phases(extent: int, size: int, stride: int, padding: int) -> Iterator[tuple[int, int, tuple[int, int]]]:

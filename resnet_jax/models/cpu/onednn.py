@@ -1,28 +1,31 @@
-"""Convolutions by oneDNN, the library inside jaxlib, together with the operations that follow them."""
+"""Calls of oneDNN, the library inside jaxlib: convolutions with what follows them, and products summed over pixels."""
 
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import mlir
+from jax.interpreters import ad, batching, mlir
 from jax.typing import DTypeLike
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
+from jaxtyping import Array, Float
 
 Activation = Literal["none", "relu", "relu6", "silu"]
-POST_OPERATIONS = {"none": [], "relu": ["RELU"], "relu6": ["RELU6"], "silu": ["SWISH"]}
-ACTIVATIONS = {"none": lambda maps: maps, "relu": jax.nn.relu, "relu6": jax.nn.relu6, "silu": jax.nn.silu}
+NAMES = {"none": (), "relu": ("RELU",), "relu6": ("RELU6",), "silu": ("SWISH",)}
+FUNCTIONS = {"RELU": jax.nn.relu, "RELU6": jax.nn.relu6, "SWISH": jax.nn.silu}
+
 convolution_p = Primitive("onednn_convolution")
+products_p = Primitive("onednn_products")
 
 
 def convolve(
     images: jax.Array,
     kernel: jax.Array,
-    bias: jax.Array,
+    bias: jax.Array | None = None,
     addend: jax.Array | None = None,
     *,
     strides: Sequence[int],
@@ -39,7 +42,7 @@ def convolve(
     Args:
         images: `[batch, height, width, in_channels]`, float32 or bfloat16.
         kernel: `[height, width, in_channels / groups, out_channels]`, of the same type.
-        bias: `[out_channels]`, float32.
+        bias: `[out_channels]`, float32; none by default.
         addend: of the shape of the outputs, float32 or bfloat16; none by default.
         strides: along height and width.
         padding: zeros before and after, along height and width.
@@ -47,18 +50,28 @@ def convolve(
         activation: applied last.
         dtype: of the outputs, float32 or bfloat16.
     """
-    operands = (images, kernel, bias) if addend is None else (images, kernel, bias, addend)
+    extras = {"BIAS": bias, "BINARY_ADD": addend}
+    given = {name: values for name, values in extras.items() if values is not None}
     return convolution_p.bind(
-        *operands,
+        images,
+        kernel,
+        *given.values(),
         strides=tuple(strides),
         padding=tuple(map(tuple, padding)),
         groups=groups,
-        activation=activation,
+        then=(*given, *NAMES[activation]),
         dtype=jnp.dtype(dtype),
     )
 
 
-def _by_xla(images, kernel, bias, *addends, strides, padding, groups, activation, dtype) -> jax.Array:
+def products(
+    left: Float[Array, "pixels left_channels"], right: Float[Array, "pixels right_channels"]
+) -> Float[Array, "left_channels right_channels"]:
+    """Compute the products of each pixel's channels, summed over the pixels, in float32: `left.T @ right`."""
+    return products_p.bind(left, right)
+
+
+def _convolve_by_xla(images, kernel, *extras, strides, padding, groups, then, dtype) -> jax.Array:
     """Compute the same by XLA, for programs that are exported."""
     maps = lax.conv_general_dilated(
         images,
@@ -69,50 +82,66 @@ def _by_xla(images, kernel, bias, *addends, strides, padding, groups, activation
         feature_group_count=groups,
         preferred_element_type=jnp.float32,
     )
-    return ACTIVATIONS[activation](sum(addends, maps + bias)).astype(dtype)
+    activations = [FUNCTIONS[name] for name in then if name in FUNCTIONS]
+    for activation in (lambda maps: sum(extras, maps), *activations):
+        maps = activation(maps)
+    return maps.astype(dtype)
+
+
+def _multiply_by_xla(left, right) -> jax.Array:
+    return lax.dot_general(left, right, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 @convolution_p.def_abstract_eval
-def _shape(images, kernel, bias, *addends, strides, padding, groups, activation, dtype):
-    sides = [
-        (extent + before + after - size) // stride + 1
-        for extent, size, stride, (before, after) in zip(
-            images.shape[1:3], kernel.shape, strides, padding, strict=False
-        )
-    ]
-    return jax.core.ShapedArray((images.shape[0], *sides, kernel.shape[3]), dtype)
+def _shape_of_convolution(images, kernel, *_, strides, padding, groups, then, dtype):
+    sides = zip(images.shape[1:3], kernel.shape[:2], strides, padding, strict=True)
+    extents = [(extent + sum(zeros) - size) // stride + 1 for extent, size, stride, zeros in sides]
+    return jax.core.ShapedArray((images.shape[0], *extents, kernel.shape[3]), dtype)
 
 
-def _lower(ctx, *operands, strides, padding, groups, activation, dtype):
+@products_p.def_abstract_eval
+def _shape_of_products(left, right):
+    return jax.core.ShapedArray((left.shape[1], right.shape[1]), jnp.dtype(jnp.float32))
+
+
+def _lower_convolution(ctx, *operands, **options):
     if ctx.module_context.lowering_parameters.for_export:
-        by_xla = mlir.lower_fun(_by_xla, multiple_results=False)
-        options = {"strides": strides, "padding": padding, "groups": groups, "activation": activation, "dtype": dtype}
-        return by_xla(ctx, *operands, **options)
+        return mlir.lower_fun(_convolve_by_xla, multiple_results=False)(ctx, *operands, **options)
     maps = {"dims": 4, "data": {"batch_dim": 0, "feature_dim": 3, "spatial_dims": [1, 2]}}
-    weights = {"dims": 4, "filter": {"input_feature_dim": 2, "output_feature_dim": 3, "spatial_dims": [0, 1]}}
-    config = {
-        "dims": 4,
-        "input": maps,
-        "kernel": weights,
-        "output": maps,
-        "window": {
-            "pad_left": [before for before, _ in padding],
-            "pad_right": [after for _, after in padding],
-            "strides": list(strides),
-            "window_dilations": [1, 1],
-        },
-        "feature_groups": groups,
-        "fusions": {"ops": ["BIAS", *["BINARY_ADD"] * (len(operands) - 3), *POST_OPERATIONS[activation]]},
+    kernel = {"dims": 4, "filter": {"input_feature_dim": 2, "output_feature_dim": 3, "spatial_dims": [0, 1]}}
+    window = {
+        "pad_left": [before for before, _ in options["padding"]],
+        "pad_right": [after for _, after in options["padding"]],
+        "strides": list(options["strides"]),
+        "window_dilations": [1, 1],
     }
-    (output,) = ctx.avals_out
-    call = stablehlo.CustomCallOp(
-        [mlir.aval_to_ir_type(ctx.module_context, output)],
+    config = {"dims": 4, "input": maps, "kernel": kernel, "output": maps, "window": window}
+    config |= {"feature_groups": options["groups"], "fusions": {"ops": list(options["then"])}}
+    return _call(ctx, operands, "__onednn$convolution", {"onednn_conv_config": config})
+
+
+def _lower_products(ctx, *operands):
+    if ctx.module_context.lowering_parameters.for_export:
+        return mlir.lower_fun(_multiply_by_xla, multiple_results=False)(ctx, *operands)
+    return _call(ctx, operands, "__onednn$matmul", {"onednn_matmul_config": {"transpose_a": True}})
+
+
+def _call(ctx: Any, operands: Sequence[Any], target: str, config: dict[str, Any]) -> Any:
+    """Write a call as XLA's CPU backend does; the configuration is its BackendConfig (xla/backends/cpu) as JSON."""
+    return stablehlo.CustomCallOp(
+        [mlir.aval_to_ir_type(ctx.module_context, output) for output in ctx.avals_out],
         operands,
-        call_target_name="__onednn$convolution",
-        backend_config=ir.StringAttr.get(json.dumps({"onednn_conv_config": config})),
+        call_target_name=target,
+        backend_config=ir.StringAttr.get(json.dumps(config)),
         api_version=ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 2),
-    )
-    return call.results
+    ).results
 
 
-mlir.register_lowering(convolution_p, _lower, platform="cpu")
+mlir.register_lowering(convolution_p, _lower_convolution, platform="cpu")
+mlir.register_lowering(products_p, _lower_products, platform="cpu")
+ad.defbilinear(
+    products_p,
+    lambda sums, left, right: right @ sums.T.astype(right.dtype),
+    lambda sums, left, right: left @ sums.astype(left.dtype),
+)
+batching.primitive_batchers[products_p] = lambda operands, axes: (jax.vmap(_multiply_by_xla, axes)(*operands), 0)

@@ -12,6 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from resnet_jax.models.cpu import by_onednn
 from resnet_jax.models.cpu.convolution import convolution, convolve_on_cpu
 from resnet_jax.models.layers.initializers import Initializer, kaiming_normal
 
@@ -84,6 +85,9 @@ def convolve(
 
     The result is named "convolution" for the policies of `jax.checkpoint`.
     """
+    if by_onednn.is_chosen(images):
+        maps = by_onednn.convolve(images, kernel, stride, [(padding, padding)] * 2, groups)
+        return checkpoint_name(maps, "convolution")
     ours, plain = (
         partial(function, stride=stride, padding=padding, groups=groups) for function in (convolve_on_cpu, convolution)
     )
