@@ -24,6 +24,8 @@ from resnet_jax.data.reading.skipped import what_is
 from resnet_jax.models.cpu.processor import Precision
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+MANY = 256
+"""Images from which on the weights are prepared more thoroughly."""
 LOADING = Lock()
 """An image of Pillow reads its file when it is first needed, which two threads may not do at once."""
 
@@ -109,7 +111,9 @@ def classify(
     Raises:
         UserError: an overlay can't be written.
     """
-    predictor = predictor_of(classifier, batch_size=batch_size, explain=bool(overlays), precision=precision)
+    predictor = predictor_of(
+        classifier, batch_size=batch_size, explain=bool(overlays), often=len(images) >= MANY, precision=precision
+    )
     decoded = decode_ahead(images, classifier.preprocessing, ahead=2 * batch_size)
     while batch := list(islice(decoded, batch_size)):
         readable = [image for _, image in batch if not isinstance(image, str)]

@@ -40,6 +40,7 @@ class Predictor:
         batch_size: largest number of images in a step, over all devices.
         tta: test-time augmentation; see `averaged_logits`.
         explain: compute Grad-CAM as well.
+        often: whether many calls will follow; then more time is spent on preparing the weights.
         precision: type of the computation; "auto" is bfloat16 on a CPU with instructions for it, otherwise float32.
             Logits and probabilities are float32.
     """
@@ -51,6 +52,7 @@ class Predictor:
         batch_size: int,
         tta: Tta = "none",
         explain: bool = False,
+        often: bool = False,
         precision: Precision = "float32",
     ):
         self.batch_size = batch_size
@@ -63,7 +65,9 @@ class Predictor:
         forward = _make_forward(classifier, self.precision, tta, explain)
         options = compiler_options(jax.default_backend())
         by_onednn = computes_on_cpu(self.mesh.size)
-        self._forward = Inference(forward, options) if by_onednn else jax.jit(forward, compiler_options=options)
+        self._forward = (
+            Inference(forward, options, packed=often) if by_onednn else jax.jit(forward, compiler_options=options)
+        )
 
     def __call__(self, images: UInt8[np.ndarray, "batch height width 3"]) -> Prediction:
         """Classify at most `batch_size` images that are resized and cropped, but not normalized."""
@@ -94,13 +98,18 @@ class Predictor:
 
 
 def predictor_of(
-    classifier: Classifier, *, batch_size: int, explain: bool = False, precision: Precision = "float32"
+    classifier: Classifier,
+    *,
+    batch_size: int,
+    explain: bool = False,
+    often: bool = False,
+    precision: Precision = "float32",
 ) -> Predictor:
     """Return the classifier's predictor with these options, which is made once."""
-    options = batch_size, explain, precision
+    options = batch_size, explain, often, precision
     if options not in classifier.predictors:
         classifier.predictors[options] = Predictor(
-            classifier, batch_size=batch_size, explain=explain, precision=precision
+            classifier, batch_size=batch_size, explain=explain, often=often, precision=precision
         )
     return classifier.predictors[options]
 

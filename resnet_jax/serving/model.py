@@ -66,7 +66,7 @@ class ServedModel:
     ):
         self.name, self.source, self.classifier = name, source, classifier
         self.compiled = asyncio.Event()
-        self._predictor = Predictor(classifier, batch_size=SIZES[-1], explain=True, precision=precision)
+        self._predictor = Predictor(classifier, batch_size=SIZES[-1], explain=True, often=True, precision=precision)
         self._threads, self._metrics = threads, metrics
         self.batcher = Batcher(self._classify, places=places, thread=threads.device)
         metrics.waiting.labels(name).set_function(lambda: self.batcher.taken)

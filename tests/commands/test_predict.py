@@ -91,7 +91,7 @@ def probabilities(line: dict) -> dict[int, float]:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
 def test_predictions_equal_those_of_the_model_at_any_batch_size(folder, lines, by_hand, batch_size):
-    _, found = lines(folder / "photos", batch_size=batch_size)
+    _, found = lines(folder / "photos", batch_size=batch_size, dtype="float32")
     for line in found:
         if "error" not in line:
             expected = dict(enumerate(by_hand[os.path.basename(line["path"])]))

@@ -110,6 +110,15 @@ def test_the_weights_of_the_call_are_used():
     np.testing.assert_array_equal(infer(variables, images), before)
 
 
+def test_packed_kernels_give_the_same_results():
+    forward, variables = network("resnet18", num_classes=10)
+    images = draw(2, 64, 64, 3)
+    parts = divided(fused(forward), variables, images, packed=True)
+    assert sum(operation[0] == "pack" and operation[1] != "None" for operation in parts.operations) >= 15
+    ours, packed = (Inference(forward, packed=packed)(variables, images) for packed in (False, True))
+    np.testing.assert_array_equal(ours, packed)
+
+
 def test_weights_that_give_nan_are_refused():
     forward, variables = network("resnet18", num_classes=10, width=8)
     variables["bn1"]["var"] = variables["bn1"]["var"].at[3].set(-1)

@@ -82,6 +82,7 @@ def form(*files: tuple[str, bytes]) -> bytes:
 def serving(*arguments: object, **environment: str) -> Iterator[Server]:
     """Start `resnet-jax serve` on a free port, and wait until it is ready."""
     command = [sys.executable, "-W", "error", "-m", "resnet_jax", "serve", *map(str, arguments), "--port", "0"]
+    command += ["--dtype", "float32"]  # the tests compare with float32
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment)
     try:
         assert process.stdout is not None

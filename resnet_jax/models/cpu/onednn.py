@@ -61,6 +61,7 @@ def convolve(
         groups=groups,
         then=(*given, *NAMES[activation]),
         dtype=jnp.dtype(dtype),
+        block=None,
     )
 
 
@@ -71,7 +72,7 @@ def products(
     return products_p.bind(left, right)
 
 
-def _convolve_by_xla(images, kernel, *extras, strides, padding, groups, then, dtype) -> jax.Array:
+def _convolve_by_xla(images, kernel, *extras, strides, padding, groups, then, dtype, block) -> jax.Array:
     """Compute the same by XLA, for programs that are exported."""
     maps = lax.conv_general_dilated(
         images,
@@ -93,7 +94,7 @@ def _multiply_by_xla(left, right) -> jax.Array:
 
 
 @convolution_p.def_abstract_eval
-def _shape_of_convolution(images, kernel, *_, strides, padding, groups, then, dtype):
+def _shape_of_convolution(images, kernel, *_, strides, padding, groups, then, dtype, block):
     sides = zip(images.shape[1:3], kernel.shape[:2], strides, padding, strict=True)
     extents = [(extent + sum(zeros) - size) // stride + 1 for extent, size, stride, zeros in sides]
     return jax.core.ShapedArray((images.shape[0], *extents, kernel.shape[3]), dtype)
@@ -116,6 +117,9 @@ def _lower_convolution(ctx, *operands, **options):
         "window_dilations": [1, 1],
     }
     config = {"dims": 4, "input": maps, "kernel": kernel, "output": maps, "window": window}
+    if options["block"] is not None:  # see hardware.packing
+        kernel["filter"]["shape"] = list(ctx.avals_in[1].shape)
+        config["optimization_config"] = {"weights_prepacked": True}
     config |= {"feature_groups": options["groups"], "fusions": {"ops": list(options["then"])}}
     return _call(ctx, operands, "__onednn$convolution", {"onednn_conv_config": config})
 
