@@ -8,7 +8,8 @@ Expected: near 69.76% (top-5 89.08%), torchvision's published weights ResNet18_W
 Nesterov's momentum, and no decay of biases and BatchNorm. Accuracy and time: not measured here.
 
 On 256 TPU v5e (`resnet-jax plan --target v5e:16x16`) a batch of 256 fits, one image on a chip. Exchanging data takes at
-least 0.82 ms, all of the time of a step, and less than 10% of it from a batch of about 34,000 on; see docs/scale.md.
+least 0.82 ms, all of the time of a step. It is 12% of it with a batch of 32,768 and 5% with 65,536, so less than 10%
+from about 37,000 images on. See docs/scale.md.
 """
 
 from resnet_jax.config import (

@@ -22,14 +22,26 @@ from resnet_jax.hardware.sharding import from_parts, own_part, sharded
 
 
 @dataclass(frozen=True)
-class ForTraining(grain.transforms.RandomMap):
-    """From the place of an image to the image, cropped at random."""
+class ForTraining(grain.transforms.MapWithIndex):
+    """From the places of the images of a batch to the images, cropped at random."""
 
     split: EncodedSplit
     crop_scale: tuple[float, float] | None
+    seed: int
 
-    def random_map(self, element: int, rng: np.random.Generator) -> Decoded:
-        return self.split.read_or_replace(element, rng, self.crop_scale)
+    def map_with_index(self, index: int, element: np.ndarray) -> Decoded:
+        first = index * len(element)  # number of its first image in the run
+        return self.split.read_or_replace(element, lambda number: image_rng(self.seed, first + number), self.crop_scale)
+
+
+def image_rng(seed: int, image: int) -> np.random.Generator:
+    """Return the source of randomness of an image of a run, which overlaps with that of no other image.
+
+    Args:
+        seed: of the run.
+        image: its number in the run.
+    """
+    return np.random.Generator(np.random.Philox(key=seed, counter=image << 128))
 
 
 class StreamFeed:
@@ -138,7 +150,9 @@ def training_batches(
         parts: which part of each batch to return, from 0, and the number of parts.
     """
     part, count = parts
-    images = grain.MapDataset.range(split.num_images).seed(seed % 2**32).shuffle()
-    images = images[: split.num_images // batch_size * batch_size].repeat()
-    # Each part of a batch holds images that follow each other: an image's place does not depend on the number of parts.
-    return images.random_map(ForTraining(split, crop_scale)).batch(batch_size // count)[part::count]
+    seed %= 2**32  # what Grain takes
+    places = grain.MapDataset.range(split.num_images).seed(seed).shuffle()
+    places = places[: split.num_images // batch_size * batch_size].repeat()
+    # Each part of a batch holds images that follow each other: an image's number does not depend on that of the parts.
+    decoded = places.batch(batch_size // count).map_with_index(ForTraining(split, crop_scale, seed))
+    return decoded[part::count]

@@ -22,11 +22,11 @@ ENDLESS = 2**31 - 1
 
 @dataclass(frozen=True)
 class ForEvaluation(grain.transforms.Map):
-    """From the place of an image to the image."""
+    """From the places of the images of a batch to the images."""
 
     split: EncodedSplit
 
-    def map(self, element: int) -> Decoded:
+    def map(self, element: np.ndarray) -> Decoded:
         return self.split.read(element)
 
 
@@ -50,8 +50,8 @@ class StreamedBatches:
         self._sharding = None if mesh is None else sharded(mesh)
         self._part, self._parts = (0, 1) if mesh is None else own_part()
         # Endless, since Grain keeps the last batch of a dataset that ends in shared memory until a garbage collection.
-        images = grain.MapDataset.range(ENDLESS).map(ForEvaluation(split))
-        self._batches = images.batch(batch_size // self._parts)[self._part :: self._parts]
+        places = grain.MapDataset.range(ENDLESS).batch(batch_size // self._parts)
+        self._batches = places.map(ForEvaluation(split))[self._part :: self._parts]
         self._unreadable = Unreadable(split)
 
     def __len__(self) -> int:

@@ -5,6 +5,7 @@ All processes must call these functions in the same order: each is a collective 
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -104,6 +105,21 @@ def first_before_others(action: Callable[[], Result]) -> Result:
     results: list[Result] = []
     first_only(lambda: results.append(action()))
     return results[0] if results else action()
+
+
+def check_devices() -> None:
+    """Check that all processes have the same number of devices, without which they can't exchange arrays.
+
+    Raises:
+        UsageError: in all processes, if they differ.
+    """
+    devices = Counter(device.process_index for device in jax.devices())
+    differing = [index for index in range(count()) if devices[index] != devices[0]]
+    if differing:
+        raise UsageError(
+            f"the processes of this run differ: process 0 has {devices[0]} devices and process {differing[0]} has "
+            f"{devices[differing[0]]}. Give each of them as many, on hosts of the same kind"
+        )
 
 
 def check_equal(facts: dict[str, Any]) -> None:

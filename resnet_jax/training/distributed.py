@@ -19,7 +19,7 @@ import jax
 from resnet_jax import entry
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.hardware.clusters import announced
-from resnet_jax.hardware.processes import coordination_client
+from resnet_jax.hardware.processes import check_devices, coordination_client
 from resnet_jax.training.interrupt import Interrupted
 
 HEARTBEAT = 20
@@ -54,6 +54,7 @@ def joined(
         connecting: seconds to wait for the others.
 
     Raises:
+        UsageError: the processes have different numbers of devices.
         UserError: the other processes, or the address of the first one, can't be found.
     """
     cluster = announced(os.environ)
@@ -75,6 +76,7 @@ def joined(
     listener = threading.Thread(target=_listen, daemon=True)
     listener.start()
     try:
+        check_devices()
         yield
     except (KeyboardInterrupt, BrokenPipeError) as error:  # ends at once, as without other processes
         _tell(error)

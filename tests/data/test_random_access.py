@@ -27,6 +27,14 @@ def test_an_example_by_index_is_that_of_the_iteration(examples):
     assert [examples[index] for index in range(5)] == [example for example, _ in zip(examples, range(5), strict=False)]
 
 
+def test_many_examples_of_a_shard_are_read_together_and_few_are_not(tmp_path):
+    examples = open_tfds("digits", tmp_path).train
+    indices = [1436, 5, 0, 700, 701, 3, 2, 1]
+    together = examples.together(indices)
+    assert together == {index: examples[index] for index in indices} and list(together) == indices
+    assert examples.together(indices[:2]) == {}
+
+
 def test_a_spawned_process_reads_examples_without_loading_jax(examples, tmp_path):
     (tmp_path / "examples").write_bytes(pickle.dumps(examples))
     code = (
@@ -45,3 +53,4 @@ def test_a_truncated_shard_is_an_error_that_names_image_and_folder(tmp_path):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UserError, match=f"train image 7 of {tmp_path}"):
         open_tfds("digits", tmp_path).train[7]
+    assert open_tfds("digits", tmp_path).train.together(range(1437)) == {}  # one by one, the others can be read

@@ -202,6 +202,11 @@ def test_statistics_are_those_of_a_sample_without_the_unreadable_images(damaged)
     np.testing.assert_allclose(std, every.std((0, 1, 2)), rtol=1e-5)
 
 
+def test_the_sample_is_evenly_spaced_over_the_split(damaged, monkeypatch):
+    monkeypatch.setattr("resnet_jax.data.encoded.SAMPLE", 5)
+    np.testing.assert_array_equal(damaged.train.sample()[:, 0, 0, 0], [0, 41, 82, 123, 164])
+
+
 @pytest.fixture(params=["missing", "truncated"])
 def damaged_shard(request, tmp_path) -> Dataset:
     """Return the digits, of whose training images the only shard is missing or cut to its half."""

@@ -87,11 +87,12 @@ class Hosts:
         commands: of the processes; the options that connect them are added.
         folder: for their output.
         env: environment of all of them.
+        cwd: their working directory.
     """
 
-    def __init__(self, commands: Sequence[list[str]], folder: Path, env: dict[str, str]):
+    def __init__(self, commands: Sequence[list[str]], folder: Path, env: dict[str, str], cwd: Path = REPO):
         folder.mkdir(parents=True)
-        address, self._folder = f"127.0.0.1:{free_port()}", folder
+        address, self._folder, self._cwd = f"127.0.0.1:{free_port()}", folder, cwd
         self.processes = [
             self._start(
                 [*command, *(connection(address, len(commands), index) if len(commands) > 1 else ())], index, env
@@ -101,7 +102,7 @@ class Hosts:
 
     def _start(self, command: list[str], index: int, env: dict[str, str]) -> subprocess.Popen:
         with self._file(index, "out").open("w") as out, self._file(index, "err").open("w") as err:
-            return subprocess.Popen(command, cwd=REPO, env=env, stdout=out, stderr=err)
+            return subprocess.Popen(command, cwd=self._cwd, env=env, stdout=out, stderr=err)
 
     def _file(self, index: int, kind: str) -> Path:
         return self._folder / f"{index}.{kind}"
@@ -403,6 +404,28 @@ def test_different_configurations_are_an_error_of_both_that_names_the_difference
     for each in trainer.start(tmp_path / "run", 2, 1, last=("--train.seed", "7")).wait(60):
         assert each.code == 2 and "train.seed is 0 in process 0 and 7 in process 1" in each.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_different_numbers_of_devices_are_an_error_of_both(trainer, tmp_path):
+    command = trainer.command(tmp_path / "run")
+    more = ["env", "JAX_NUM_CPU_DEVICES=3", *command]
+    for each in Hosts([command, more], tmp_path / "output", os.environ | {"JAX_NUM_CPU_DEVICES": "1"}).wait(60):
+        assert each.code == 2 and "process 0 has 1 devices and process 1 has 3" in each.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_without_a_name_all_processes_take_the_run_folder_of_the_first(trainer, tmp_path):
+    command = trainer.command(tmp_path, "--train.epochs", "1", "--config", str(REPO / "configs" / "digits.py"))
+    command[1] = str(REPO / command[1])
+    place = command.index("--workdir")
+    del command[place : place + 2], command[2:4]
+    elsewhere = ["env", "TZ=Asia/Tokyo", *command]  # where the name, which has the time, would be another one
+    ended = Hosts([command, elsewhere], tmp_path / "output", os.environ | {"TZ": "UTC"}, cwd=tmp_path).wait()
+    assert [each.code for each in ended] == [0, 0], ended
+    (run,) = (tmp_path / "runs").iterdir()
+    assert read_summary(run) is not None
 
 
 @pytest.mark.slow

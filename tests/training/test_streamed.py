@@ -24,7 +24,7 @@ from resnet_jax.errors import UsageError
 from resnet_jax.hardware.sharding import make_mesh
 from resnet_jax.recipe import load_config
 from resnet_jax.training import loop
-from resnet_jax.training.images import read_images
+from resnet_jax.training.images import read_images, workers_for
 from resnet_jax.training.report import advise
 from resnet_jax.training.setup import assemble
 
@@ -143,6 +143,11 @@ def test_an_evaluation_is_streamed_as_well(config):
     run, _ = assemble(config, read_images(config, device), make_mesh(16, [device]))
     assert isinstance(run.dataset.test, EncodedSplit) and isinstance(run.evaluations["test"], StreamedBatches)
     assert run.info["resize"] == 20 and run.program.steps_per_call == 1
+
+
+@pytest.mark.parametrize(("asked", "processes"), [(None, 0), (3, 3)])
+def test_threads_decode_where_the_cpu_trains_unless_processes_are_asked_for(asked, processes):
+    assert workers_for(asked, jax.devices("cpu")[0]).processes == processes
 
 
 def test_crops_of_images_that_are_not_square_need_a_size(config):

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain, islice
@@ -37,6 +37,15 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Example]: ...
     def __getitem__(self, index: int, /) -> Example: ...
+
+
+@runtime_checkable
+class ReadTogether(Protocol):
+    """Examples that can be read faster at once than one by one."""
+
+    def together(self, indices: Sequence[int]) -> Mapping[int, Example]:
+        """Return examples by their index; none if that is not faster here, or if one of them can't be read."""
+        ...
 
 
 def encode_png(image: UInt8[np.ndarray, "height width *channels"]) -> bytes:

@@ -6,7 +6,7 @@ import re
 import resource
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +24,7 @@ from resnet_jax.errors import UserError
 
 _CHUNK = 1024  # records read at once
 _OTHER_FILES = 2048  # open files beside the shards of a split
+_OF_A_SHARD = 8  # records of a shard, on average, from which on reading them at once is faster; each shard has a thread
 
 
 def open_builder(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
@@ -123,6 +124,19 @@ class PreparedSplit:
             record = self._source[index]
         return self._example(index, record)
 
+    def together(self, indices: Sequence[int]) -> dict[int, Example]:
+        """Return examples by their index, or none; see `ReadTogether`.
+
+        For each call, array_record goes through the places of all records of a shard, which takes 0.1 ms for 50,000.
+        """
+        if len(indices) < _OF_A_SHARD * self._shards:
+            return {}
+        try:
+            records = self._source.__getitems__(indices)
+        except RuntimeError:  # reading one by one shows which
+            return {}
+        return {index: self._example(index, record) for index, record in zip(indices, records, strict=True)}
+
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if not key.startswith("_")}  # without open files
 
@@ -132,13 +146,17 @@ class PreparedSplit:
         return Example(f"{self.builder.info.full_name} {self.split} image {index}", image, label)
 
     @cached_property
+    def _shards(self) -> int:
+        return len(self.builder.info.splits[self.split].filepaths)
+
+    @cached_property
     def _source(self) -> Any:
         if self.builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
             raise UserError(
                 f"{self.builder.data_dir} is prepared as {self.builder.info.file_format.value}, which can only be read "
                 "from its beginning: prepare it with --file_format=array_record to stream it."
             )
-        _allow_open_files(len(self.builder.info.splits[self.split].filepaths))
+        _allow_open_files(self._shards)
         return self.builder.as_data_source(self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
 
     def _every_record(self) -> Iterator[bytes]:
