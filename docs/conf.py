@@ -24,6 +24,7 @@ root_doc = "README"
 exclude_patterns = ["_build"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 myst_heading_anchors = 3
+smartquotes = False  # they would make a dash of --option
 html_show_copyright = False
 html_theme = "furo"
 html_theme_options = {"top_of_page_buttons": []}  # which would leave too little for long words on a phone

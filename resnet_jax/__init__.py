@@ -14,5 +14,5 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("resnet-jax")
+        return version("resnet-nnx")
     return _public(name)

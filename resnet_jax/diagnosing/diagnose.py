@@ -21,7 +21,7 @@ def diagnose(root: Path, environ: Mapping[str, str], data_dir: Path) -> list[Fin
         environ: environment variables.
         data_dir: TFDS folder to look into.
     """
-    own = importlib.metadata.metadata("resnet-jax")
+    own = importlib.metadata.metadata("resnet-nnx")
     needed = [f"python{own['Requires-Python']}", *(own.get_all("Requires-Dist") or ())]
     names = [*packages.FAMILY, *packages.TENSORFLOW, *(Requirement(each).name for each in needed)]
     installed, answer = packages.installed_versions(names), ask_jax(environ)

@@ -16,7 +16,7 @@ from resnet_jax.json_files import read_json
 from resnet_jax.runs.folder import write_json
 
 PACKAGES = (
-    *("resnet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "pillow"),
+    *("resnet-nnx", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "pillow"),
     "cykooz-resizer",
 )
 

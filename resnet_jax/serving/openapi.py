@@ -1,10 +1,10 @@
 """The OpenAPI document of the server."""
 
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
+import resnet_jax
 from resnet_jax.serving.answers import Answer, Problem, Readiness
 from resnet_jax.serving.limits import Limits
 
@@ -24,7 +24,7 @@ def describe(models: list[str], limits: Limits, token: bool, examples: list[str]
     _, components = msgspec.json.schema_components((Answer, Problem, Readiness), ref_template=SCHEMAS + "{name}")
     document: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": "Image classification", "version": version("resnet-jax")},
+        "info": {"title": "Image classification", "version": resnet_jax.__version__},
         "paths": {
             "/predict": {"post": _predict(models, limits, token)},
             "/": {"get": _get("A page on which an image can be tried", {"text/html": {}})},

@@ -328,5 +328,5 @@ def test_devices_that_do_not_start_are_not_reported_as_a_damaged_checkpoint(run,
 
 def test_the_version_is_that_of_the_package():
     result = command("--version")
-    assert (result.returncode, result.stdout) == (0, f"resnet-jax {version('resnet-jax')}\n")
-    assert resnet_jax.__version__ == version("resnet-jax")
+    assert (result.returncode, result.stdout) == (0, f"resnet-jax {version('resnet-nnx')}\n")
+    assert resnet_jax.__version__ == version("resnet-nnx")

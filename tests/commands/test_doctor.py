@@ -146,7 +146,7 @@ def test_an_old_python_requires_another_environment():
 
 
 def test_the_packages_installed_here_meet_the_declared_requirements():
-    declared = importlib.metadata.requires("resnet-jax")
+    declared = importlib.metadata.requires("resnet-nnx")
     installed = packages.installed_versions(Requirement(each).name for each in declared)
     assert packages.requirements(declared, installed).state == "ok"
 
