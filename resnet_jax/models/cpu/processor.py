@@ -8,7 +8,7 @@ from typing import Literal
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """Type of a computation; "auto" is bfloat16 where the processor has instructions for it, otherwise float32."""
-TESTED = "0.10."
+TESTED = ("0.10.", "0.11.", "0.12.")
 """Releases of jaxlib whose calls of oneDNN are tested: their form is jaxlib's own, and may change."""
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}
 """Flags of Linux for instructions that multiply bfloat16 numbers."""
