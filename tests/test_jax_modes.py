@@ -85,7 +85,7 @@ def test_a_training_step_keeps_the_types_of_its_state_in_64_bits(x64, name, smal
 
 def test_an_evaluation_computes_no_map_in_float64(x64):
     graphdef, params, stats = nnx.split(draw(), nnx.Param, nnx.BatchStat)
-    step = make_eval_step(graphdef, lambda images: images.astype(jnp.float32), tta="full")
+    step = make_eval_step(graphdef, lambda images: images.astype(jnp.float32), devices=8, tta="full")
     images, labels, mask = np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int32), np.ones(4, bool)
     jaxpr = step.trace(params, stats, images, labels, mask).jaxpr
     assert {str(aval.dtype) for aval in jaxpr.out_avals} == {"float32", "int32"}

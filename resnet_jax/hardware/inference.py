@@ -1,5 +1,6 @@
 """A forward pass on a CPU: what depends on the weights alone is computed once, the rest a few images at a time."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,30 +11,26 @@ from jax import lax
 from jax.extend import core
 from jaxtyping import Array, PyTree
 
-from resnet_jax.errors import UserError
 from resnet_jax.hardware.compilation import compile_lowered
 from resnet_jax.hardware.packing import find_blocks, pack
 from resnet_jax.models.cpu import onednn
 from resnet_jax.models.cpu.fusion import fused
 
-CHUNK = 16
-"""Images computed at a time: with more, the maps leave the processor's caches and take new pages of memory."""
+CHUNK = 16 * 224 * 224
+"""Pixels computed at a time: with more, the maps leave the processor's caches and take new pages of memory."""
 
 
 class Inference:
     """A function `forward(weights, images)`, computed with `fused` and compiled for each number of images.
 
     Batch normalization becomes part of the kernels once for a set of weights, not in each call. The results for an
-    image must not depend on the other images.
+    image must not depend on the other images. Weights that are not finite are left to XLA: oneDNN's ReLU makes 0 of NaN.
 
     Args:
         forward: a pure function; each of its results has one entry for each image.
         compiler_options: for XLA.
         packed: also keep the kernels in the layout in which they are multiplied. Finding it takes about as long as
             compiling, and spares each call the copy: at one image nearly half of its time.
-
-    Raises:
-        UserError: in a call, if the weights give kernels that are not finite: the library's ReLU makes 0 of NaN.
     """
 
     def __init__(
@@ -44,24 +41,28 @@ class Inference:
         packed: bool = False,
     ):
         self._forward = fused(forward)
+        self._by_xla = jax.jit(forward, compiler_options=compiler_options)
         self._options, self._packed = compiler_options, packed
         self._programs: dict[tuple[int, ...], tuple[Any, Callable, Callable]] = {}  # by the shape of the images
-        self._weights: PyTree = None
-        self._prepared: dict[Any, list[Array]] = {}
+        self._weights: list[Array] = []
+        self._prepared: dict[Any, list[Array] | None] = {}
 
     def __call__(self, weights: PyTree, images: Array) -> PyTree:
         if images.shape not in self._programs:
             self._programs[images.shape] = self._compiled(weights, images)
-        if weights is not self._weights:
-            self._weights, self._prepared = weights, {}
+        leaves = jax.tree.leaves(weights)
+        if list(map(id, leaves)) != list(map(id, self._weights)):
+            self._weights, self._prepared = leaves, {}
         operations, prepare, rest = self._programs[images.shape]
         if operations not in self._prepared:  # they are the same for nearly every number of images
-            self._prepared[operations] = _checked(prepare(weights))
-        return rest(self._prepared[operations], images)
+            self._prepared[operations] = _finite(prepare(weights))
+        prepared = self._prepared[operations]
+        return self._by_xla(weights, images) if prepared is None else rest(prepared, images)
 
     def _compiled(self, weights: PyTree, images: Array) -> tuple[Any, Callable, Callable]:
         count = images.shape[0]
-        size = CHUNK if count % CHUNK == 0 else count
+        most = min(count, max(1, CHUNK // math.prod(images.shape[1:3])))
+        size = next((size for size in range(most, most // 2, -1) if count % size == 0), count)
         parts = divided(self._forward, weights, images[:size], packed=self._packed)
 
         def by_chunks(prepared: list[Array], images: Array) -> PyTree:
@@ -76,13 +77,9 @@ class Inference:
         return parts.operations, prepare, program
 
 
-def _checked(prepared: list[Array]) -> list[Array]:
-    if not all(bool(jnp.isfinite(values).all()) for values in prepared if jnp.issubdtype(values.dtype, jnp.floating)):
-        raise UserError(
-            "the network's kernels have NaN or infinity after its normalization became part of them, so that it can't "
-            "classify: a variance may be negative, or the weights damaged; give others"
-        )
-    return prepared
+def _finite(prepared: list[Array]) -> list[Array] | None:
+    numbers = [values for values in prepared if jnp.issubdtype(values.dtype, jnp.floating)]
+    return prepared if all(bool(jnp.isfinite(values).all()) for values in numbers) else None
 
 
 class Parts(NamedTuple):

@@ -103,7 +103,7 @@ def assemble(config: Config, dataset: Dataset, mesh: Mesh) -> tuple[Run, TrainSt
         small_steps=CompiledStep(program.run_small_steps),
         evaluations=_evaluations(config, dataset, mesh),
         eval_steps={
-            tta: make_eval_step(graphdef, partial(normalize, mean=mean, std=std), tta=tta)
+            tta: make_eval_step(graphdef, partial(normalize, mean=mean, std=std), devices=mesh.size, tta=tta)
             for tta in dict.fromkeys(("none", config.evaluate.tta))
         },
         info=info if teacher is None else info | {"teacher": teacher.info},

@@ -12,8 +12,10 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from resnet_jax.classifier.precision import computes_on_cpu
 from resnet_jax.classifier.tta import Tta, averaged_logits
 from resnet_jax.hardware.compilation import compiler_options
+from resnet_jax.hardware.inference import Inference
 from resnet_jax.training.loss import OF_LABELS, Criterion
 from resnet_jax.training.metrics import EvalMetrics, TopGuess, TrainMetrics
 from resnet_jax.training.randomness import split_by_purpose
@@ -104,22 +106,32 @@ def make_run_steps(train_step: TrainStep, make_batch: Callable[..., Batch]) -> C
 
 
 def make_eval_step(
-    graphdef: nnx.GraphDef, normalize: Callable[[Array], Array], *, tta: Tta = "none"
+    graphdef: nnx.GraphDef, normalize: Callable[[Array], Array], *, devices: int, tta: Tta = "none"
 ) -> Callable[..., tuple[EvalMetrics, TopGuess]]:
     """Make the jitted `eval_step(params, batch_stats, images, labels, mask) -> (metrics, top_guess)`.
 
     Args:
         graphdef: structure of the network.
         normalize: from uint8 images to the input of the network.
+        devices: over which the batches are distributed.
         tta: test-time augmentation; see `averaged_logits`.
     """
+    options = compiler_options(jax.default_backend())
 
-    @partial(jax.jit, compiler_options=compiler_options(jax.default_backend()))
-    def eval_step(
-        params: PyTree, batch_stats: PyTree, images: Array, labels: Int[Array, " batch"], mask: Bool[Array, " batch"]
+    def logits_of(weights: tuple[PyTree, PyTree], images: Array) -> Array:
+        return averaged_logits(nnx.merge(graphdef, *weights, copy=True), images, normalize, tta)
+
+    def measured(
+        logits: Array, labels: Int[Array, " batch"], mask: Bool[Array, " batch"]
     ) -> tuple[EvalMetrics, TopGuess]:
-        model = nnx.merge(graphdef, params, batch_stats, copy=True)
-        logits = averaged_logits(model, images, normalize, tta)
         return EvalMetrics.of_batch(logits, labels, mask), TopGuess.of_batch(logits)
+
+    if computes_on_cpu(devices):
+        infer, measure = Inference(logits_of, options), jax.jit(measured)
+        return lambda params, batch_stats, images, *rest: measure(infer((params, batch_stats), images), *rest)
+
+    @partial(jax.jit, compiler_options=options)
+    def eval_step(params: PyTree, batch_stats: PyTree, images: Array, *rest: Array) -> tuple[EvalMetrics, TopGuess]:
+        return measured(logits_of((params, batch_stats), images), *rest)
 
     return eval_step

@@ -7,7 +7,6 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from resnet_jax.errors import UserError
 from resnet_jax.hardware.inference import Inference, divided
 from resnet_jax.models.cpu import onednn
 from resnet_jax.models.cpu.by_onednn import training_by_onednn
@@ -119,16 +118,15 @@ def test_packed_kernels_give_the_same_results():
     np.testing.assert_array_equal(ours, packed)
 
 
-def test_weights_that_give_nan_are_refused():
+def test_weights_that_give_nan_give_nan():
     forward, variables = network("resnet18", num_classes=10, width=8)
     variables["bn1"]["var"] = variables["bn1"]["var"].at[3].set(-1)
-    with pytest.raises(UserError, match="NaN or infinity"):
-        Inference(forward)(variables, draw(2, 64, 64, 3))
+    assert np.isnan(Inference(forward)(variables, draw(2, 64, 64, 3))).all()
 
 
 def test_many_images_are_computed_a_few_at_a_time():
     forward, variables = network("resnet18", num_classes=10, width=8)
-    images = draw(64, 32, 32, 3)
+    images = draw(32, 224, 224, 3)
     np.testing.assert_allclose(
         Inference(forward)(variables, images), jax.jit(forward)(variables, images), rtol=1e-4, atol=1e-5
     )

@@ -80,7 +80,7 @@ def bare(model: str, duration: float) -> None:
 
     classifier = load_classifier(model)
     side = classifier.preprocessing.image_size
-    predictor = Predictor(classifier, batch_size=16)
+    predictor = Predictor(classifier, batch_size=16, explain=True, often=True, precision="auto")  # as in the server
     for size in (1, 16):
         images = np.random.default_rng(0).integers(0, 256, (size, side, side, 3), np.uint8)
         predictor(images)
