@@ -24,7 +24,7 @@ class Inference:
     """A function `forward(weights, images)`, computed with `fused` and compiled for each number of images.
 
     Batch normalization becomes part of the kernels once for a set of weights, not in each call. The results for an
-    image must not depend on the other images. Weights that are not finite are left to XLA: oneDNN's ReLU makes 0 of NaN.
+    image must not depend on the other images. Weights that are not finite are left to XLA, as oneDNN's ReLU loses NaN.
 
     Args:
         forward: a pure function; each of its results has one entry for each image.
