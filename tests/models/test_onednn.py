@@ -73,8 +73,7 @@ def test_a_convolution_and_what_follows_is_that_of_xla(dtype, size, strides, pad
         feature_group_count=groups,
     )
     bias, addend = draw(64, seed=2), draw(*wide.shape, seed=3).astype(dtype)
-    functions = {"none": lambda maps: maps, "relu": jax.nn.relu, "relu6": jax.nn.relu6, "silu": jax.nn.silu}
-    expected = functions[activation](wide + bias + addend.astype(jnp.float32))
+    expected = onednn.ACTIVATIONS[activation](wide + bias + addend.astype(jnp.float32))
     got = jax.jit(lambda *args: onednn.convolve(*args, **options, activation=activation, dtype=dtype))(
         images, kernel, bias, addend
     )
@@ -98,6 +97,15 @@ def test_nothing_is_left_beside_the_convolutions():
     names = operations(parts.rest, jax.eval_shape(parts.prepare, variables), images)
     assert names.count("onednn_convolution") == 20
     assert not {"mul", "sub", "rsqrt", "conv_general_dilated"} & set(names)
+
+
+def test_deep_float32_maps_of_many_pixels_take_winograds_method():
+    forward, variables = network("resnet18", num_classes=10)
+    images = draw(8, 224, 224, 3)
+    parts = divided(fused(forward), variables, images)
+    names = operations(parts.rest, jax.eval_shape(parts.prepare, variables), images)
+    assert names.count("onednn_convolution") == 14
+    np.testing.assert_allclose(Inference(forward)(variables, images), jax.jit(forward)(variables, images), rtol=1e-3)
 
 
 def test_the_weights_of_the_call_are_used():

@@ -67,7 +67,15 @@ def main() -> None:
     model = torchvision.models.resnet18().eval()
     with tempfile.TemporaryDirectory() as folder:
         torch.save(model.state_dict(), Path(folder) / "r18.pth")
-        export = ["export", f"{folder}/r18.pth", "--format", "onnx", "--out", f"{folder}/r18.onnx"]
+        export = [
+            "export",
+            f"{folder}/r18.pth",
+            "--format",
+            "onnx",
+            "--with-preprocessing",
+            "--out",
+            f"{folder}/r18.onnx",
+        ]
         subprocess.run([sys.executable, "-m", "resnet_jax", *export], check=True, stdout=subprocess.DEVNULL)
         classifier = load_classifier(f"{folder}/r18.pth")
         model = model.to(memory_format=torch.channels_last)

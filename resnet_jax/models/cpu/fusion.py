@@ -1,5 +1,6 @@
 """A function's convolutions computed together with the operations that follow them, for inference on a CPU."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,12 @@ from jaxtyping import PyTree
 from resnet_jax.models.cpu import onednn
 from resnet_jax.models.cpu.pooling import max_pool
 from resnet_jax.models.cpu.processor import has_bfloat16
+from resnet_jax.models.cpu.winograd import winograd
 
 CHANNELS_LAST = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+
+WINOGRAD_CHANNELS, WINOGRAD_PIXELS = 256, 384
+"""From which on Winograd's method is faster than oneDNN in float32: 14.6 against 16.9 ms for 16 maps of 14x14x256."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,21 @@ class Pending:
     activation: onednn.Activation = "none"
 
     def compute(self) -> jax.Array:
+        if self._suits_winograd():
+            maps = winograd(self.images, self.kernel * self.scale) + self.bias
+            maps = maps if self.addend is None else maps + self.addend
+            return onednn.ACTIVATIONS[self.activation](maps).astype(self.dtype)
         kernel = (self.kernel * self.scale).astype(self.images.dtype)
         bias = jnp.broadcast_to(jnp.asarray(self.bias, jnp.float32), kernel.shape[3:])
         options: dict[str, Any] = {**self.options, "activation": self.activation, "dtype": self.dtype}
         return onednn.convolve(self.images, kernel, bias, self.addend, **options)
+
+    def _suits_winograd(self) -> bool:
+        """Tell whether Winograd's method is faster; the kernel's transform depends on the weights alone."""
+        height, width, inputs, outputs = self.kernel.shape
+        plain = self.options == {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "groups": 1}
+        few = self.images.dtype != jnp.float32 or math.prod(self.images.shape[:3]) < WINOGRAD_PIXELS
+        return plain and not few and height == width == 3 and min(inputs, outputs) >= WINOGRAD_CHANNELS
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from jaxlib.mlir.dialects import stablehlo
 from jaxtyping import Array, Float
 
 Activation = Literal["none", "relu", "relu6", "silu"]
+ACTIVATIONS = {"none": lambda maps: maps, "relu": jax.nn.relu, "relu6": jax.nn.relu6, "silu": jax.nn.silu}
 NAMES = {"none": (), "relu": ("RELU",), "relu6": ("RELU6",), "silu": ("SWISH",)}
-FUNCTIONS = {"RELU": jax.nn.relu, "RELU6": jax.nn.relu6, "SWISH": jax.nn.silu}
+FUNCTIONS = {name: ACTIVATIONS[activation] for activation, names in NAMES.items() for name in names}
 
 convolution_p = Primitive("onednn_convolution")
 products_p = Primitive("onednn_products")
