@@ -31,6 +31,7 @@ def diagnose(root: Path, environ: Mapping[str, str], data_dir: Path) -> list[Fin
         devices.cores(root),
         *([cluster.slurm(environ)] if "SLURM_JOB_ID" in environ else []),
         devices.huge_pages(root, environ, answer),
+        devices.bfloat16(answer),
         packages.requirements(needed, installed),
         packages.jax_family(installed),
         packages.tensorflow(installed, sys.modules, gpu="gpu" in devices.platforms(answer)),

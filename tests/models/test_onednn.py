@@ -25,8 +25,8 @@ DTYPES = [
     pytest.param(jnp.bfloat16, marks=pytest.mark.skipif(not has_bfloat16(), reason="the processor has no bfloat16")),
 ]
 OTHERS = [  # each has parts that the others have not; compiling them takes minutes
-    *("mobilenet_v3_large", "resnext50_32x4d", "densenet121", "googlenet", "squeezenet1_1", "shufflenet_v2_x1_0"),
-    *("efficientnet_b0", "convnext_tiny", "regnet_y_400mf", "preact_resnet18", "alexnet"),
+    *("mobilenet_v3_large", "resnext50_32x4d", "densenet121", "squeezenet1_1", "shufflenet_v2_x1_0"),
+    *("efficientnet_b0", "convnext_tiny", "alexnet"),
 ]
 ROUNDING = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}
 
@@ -80,14 +80,15 @@ def test_a_convolution_and_what_follows_is_that_of_xla(dtype, size, strides, pad
     np.testing.assert_allclose(got.astype(jnp.float32), expected, atol=ROUNDING[dtype] * float(jnp.abs(wide).max()))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("arch", ["resnet18", *(pytest.param(arch, marks=pytest.mark.slow) for arch in OTHERS)])
-def test_a_network_is_the_same_function(arch, dtype):
-    forward, variables = network(arch, dtype)
-    plain, _ = network(arch)
+def test_a_network_is_the_same_function(arch):
+    plain, variables = network(arch)
     images = draw(2, 96, 96, 3)
-    expected, got = jax.jit(plain)(variables, images), Inference(forward)(variables, images)
-    np.testing.assert_allclose(got, expected, atol=ROUNDING[dtype] * 5 * float(jnp.abs(expected).max()))
+    expected = jax.jit(plain)(variables, images)
+    for dtype in (jnp.float32, *([jnp.bfloat16] if has_bfloat16() else [])):
+        forward, _ = network(arch, dtype)
+        atol = ROUNDING[dtype] * 5 * float(jnp.abs(expected).max())
+        np.testing.assert_allclose(Inference(forward)(variables, images), expected, atol=atol)
 
 
 def test_nothing_is_left_beside_the_convolutions():
