@@ -13,6 +13,7 @@ from resnet_jax.commands.doctor import doctor
 from resnet_jax.data.reading.cache import image_cache
 from resnet_jax.diagnosing import cluster, devices, packages, storage
 from resnet_jax.diagnosing.jax_process import ask_jax
+from resnet_jax.models.cpu.processor import has_bfloat16
 
 CPU = {"devices": [["cpu", "cpu", None]], "warnings": []}
 GPU = {"devices": [["gpu", "NVIDIA H100", 80_000_000_000]] * 2, "warnings": []}
@@ -93,6 +94,14 @@ def test_huge_pages_are_noted_if_they_have_to_be_requested(tmp_path, setting, en
         file.write_text(setting)
     finding = devices.huge_pages(tmp_path, environ, answer)
     assert finding.state == state and ("GLIBC_TUNABLES" in (finding.remedy or "")) == (state == "note")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [(GPU, "accelerator"), (CPU, "processor" if not has_bfloat16() else "predict")]
+)
+def test_bfloat16_is_reported_where_it_is_computed(answer, said):
+    finding = devices.bfloat16(answer)
+    assert finding.state == "ok" and said in finding.found
 
 
 def test_an_accelerator_in_use_is_ok(tmp_path):
