@@ -86,7 +86,7 @@ def huge_pages(root: Path, environ: Mapping[str, str], answer: Mapping[str, Any]
 def bfloat16(answer: Mapping[str, Any]) -> Finding:
     """Report whether `--dtype auto` is bfloat16: on a CPU with instructions for it, in the releases that are tested."""
     if platforms(answer) != {"cpu"}:
-        return Finding("ok", "bfloat16", "by the accelerator, with --model.dtype bfloat16")
+        return Finding("ok", "bfloat16", "by the accelerator")
     if not has_bfloat16():
         return Finding("ok", "bfloat16", "the processor has no instructions for it")
     if not has_onednn():
