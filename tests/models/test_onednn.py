@@ -151,6 +151,15 @@ def test_a_value_that_is_used_twice_is_computed_once():
     np.testing.assert_allclose(jax.jit(fused(twice))(*args), jax.jit(twice)(*args), atol=1e-4)
 
 
+def test_a_sum_with_one_value_for_each_image_and_channel_is_not_left_to_the_convolution():
+    def shifted(images, kernel, offsets):
+        maps = lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jax.nn.relu(maps + offsets)
+
+    args = draw(2, 8, 8, 4), draw(3, 3, 4, 4, seed=1), draw(2, 1, 1, 4, seed=2)
+    np.testing.assert_allclose(jax.jit(fused(shifted))(*args), jax.jit(shifted)(*args), atol=1e-4)
+
+
 def test_other_convolutions_stay_with_xla():
     def dilated(images, kernel):
         return lax.conv_general_dilated(

@@ -190,8 +190,8 @@ def _join(eqn: core.JaxprEqn, inputs: list[Any]) -> Pending | Gate | None:
             return replace(first, scale=first.scale * row, bias=first.bias * row)
         case "add", row if row is not None:
             return replace(first, bias=first.bias + row)
-        case "add", None:
-            return replace(first, addend=_computed(other))
+        case "add", None if (addend := _computed(other)).shape == first.shape:
+            return replace(first, addend=addend)
     return None
 
 
