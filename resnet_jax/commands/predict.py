@@ -76,9 +76,7 @@ def predict(
     overlays = _overlays([name for name, _ in found], explain_dir) if explain or explain_dir else {}
 
     size = min(batch_size, 1 << (len(found) - 1).bit_length())  # powers of 2: few programs to compile, and cached ones
-    if (
-        "jax" not in sys.modules and not has_onednn()
-    ):  # JAX reads this when it is imported; oneDNN uses all cores itself
+    if "jax" not in sys.modules and not has_onednn():  # which uses all cores; JAX reads this when it is imported
         devices = max(min(os.cpu_count() or 1, size // IMAGES_PER_DEVICE), 1)
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(devices))
 

@@ -113,7 +113,8 @@ def divided(
     others, blocks = _with_packed(others, between) if packed else (others, {})
 
     def prepare(weights: PyTree) -> list[Array]:
-        values = _evaluate(first, constants | dict(zip(leaves, jax.tree.leaves(weights), strict=True)), between)
+        known = constants | dict(zip(leaves, jax.tree.leaves(weights), strict=True))
+        values = map(jnp.asarray, _evaluate(first, known, between))  # constants are arrays of NumPy
         return [
             pack(value, blocks[var]) if var in blocks else value for var, value in zip(between, values, strict=True)
         ]

@@ -160,6 +160,15 @@ def test_a_sum_with_one_value_for_each_image_and_channel_is_not_left_to_the_conv
     np.testing.assert_allclose(jax.jit(fused(shifted))(*args), jax.jit(shifted)(*args), atol=1e-4)
 
 
+def test_a_type_that_the_library_does_not_take_is_converted_to_by_xla():
+    def rounded(images, kernel):
+        maps = lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return maps.astype(jnp.int32)
+
+    args = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
+    np.testing.assert_array_equal(jax.jit(fused(rounded))(*args), rounded(*args))
+
+
 def test_other_convolutions_stay_with_xla():
     def dilated(images, kernel):
         return lax.conv_general_dilated(

@@ -126,7 +126,7 @@ def _apply(eqn: core.JaxprEqn, inputs: list[Any]) -> list[Any]:
             return _evaluate(params["branches"][-1].jaxpr, params["branches"][-1].consts, inputs[1:])
         case "name" | "optimization_barrier":
             return inputs
-        case "reduce_window_max" if len(params["window_dimensions"]) == 4:
+        case "reduce_window_max" if _is_pooling(eqn):
             return [max_pool(_computed(inputs[0]), params)]
         case "conv_general_dilated" if _suits(eqn):
             return [_pending(eqn, *map(_computed, inputs))]
@@ -146,14 +146,25 @@ def _suits(eqn: core.JaxprEqn) -> bool:
     params, output = eqn.params, _output(eqn)
     dilations = *params["lhs_dilation"], *params["rhs_dilation"], params["batch_group_count"]
     padding = [zeros for side in params["padding"] for zeros in side]
-    types = (jnp.float32, jnp.bfloat16) if has_bfloat16() else (jnp.float32,)
     return (
         params["dimension_numbers"] == CHANNELS_LAST
         and set(dilations) == {1}
         and min(padding) >= 0
         and output.size > 0
-        and output.dtype in types
+        and _multiplies(output.dtype)
     )
+
+
+def _multiplies(dtype: Any) -> bool:
+    """Tell whether oneDNN takes this type here; with another one it would end the process."""
+    return dtype == jnp.float32 or (dtype == jnp.bfloat16 and has_bfloat16())
+
+
+def _is_pooling(eqn: core.JaxprEqn) -> bool:
+    """Tell whether a maximum over windows is one over height and width."""
+    window, dilations = eqn.params["window_dimensions"], (*eqn.params["base_dilation"], *eqn.params["window_dilation"])
+    floating = jnp.issubdtype(_output(eqn).dtype, jnp.floating)
+    return len(window) == 4 and window[0] == window[3] == 1 and set(dilations) == {1} and floating
 
 
 def _pending(eqn: core.JaxprEqn, images: jax.Array, kernel: jax.Array) -> Pending:
@@ -169,7 +180,7 @@ def _join(eqn: core.JaxprEqn, inputs: list[Any]) -> Pending | Gate | None:
     if not isinstance(first, Pending):
         return None
     if name == "convert_element_type":
-        return replace(first, dtype=_output(eqn).dtype)
+        return replace(first, dtype=_output(eqn).dtype) if _multiplies(_output(eqn).dtype) else None
     plain = first.activation == "none"
     if name == "logistic":
         return Gate(first) if plain else None
