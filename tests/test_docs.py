@@ -76,7 +76,10 @@ def test_a_page_runs_and_prints_what_it_shows(page, environment, tmp_path):
     assert run.returncode == 0, run.stderr
     (text, numbers), (expected_text, expected_numbers) = split_numbers(run.stdout), split_numbers(expected)
     assert text == expected_text  # words and whole numbers are exact,
-    assert numbers == pytest.approx(expected_numbers, abs=0.05)  # decimals depend on the processor
+    # Decimals depend on the processor: by 0.05, or by one unit where a page shows one decimal only.
+    for number, shown, printed in zip(numbers, expected_numbers, NUMBER.findall(expected), strict=True):
+        digits = len(printed.partition("e")[0].partition(".")[2])
+        assert number == pytest.approx(shown, abs=0.1 + 1e-9 if digits == 1 else 0.05)
 
 
 @pytest.mark.slow  # trains and exports a network
