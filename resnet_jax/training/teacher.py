@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, Int, PyTree
 from resnet_jax.classifier.class_names import match_classes
 from resnet_jax.classifier.classifier import Classifier, load_classifier
 from resnet_jax.errors import UsageError, UserError
+from resnet_jax.models.cpu.by_onednn import training_by_onednn
+from resnet_jax.models.cpu.fusion import fused
 from resnet_jax.training.step import Batch
 
 
@@ -89,9 +91,12 @@ def make_teacher(
     own_mean, own_std = (np.array(it, np.float32) for it in (expected.mean, expected.std))
     factor, offset = std / own_std, (mean - own_mean) / own_std
 
-    def logits(weights: PyTree, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
+    def forward(weights: PyTree, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
         model = nnx.merge(graphdef, *weights, copy=True)
         return model(images * factor + offset, train=False)[:, logit_of]
+
+    def logits(weights: PyTree, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
+        return (fused(forward) if training_by_onednn.value else forward)(weights, images)
 
     checksum = 0
     for leaf in jax.tree.leaves(weights):

@@ -21,6 +21,8 @@ from resnet_jax.data.memory import Dataset, Split, load
 from resnet_jax.data.source import open_tfds
 from resnet_jax.errors import UsageError, UserError
 from resnet_jax.hardware.sharding import make_mesh
+from resnet_jax.models.cpu.by_onednn import training_by_onednn
+from resnet_jax.models.cpu.processor import has_onednn
 from resnet_jax.models.network import Network
 from resnet_jax.planning.job import lower, make_job
 from resnet_jax.runs.stored import read_latest_info
@@ -116,6 +118,18 @@ def test_a_teacher_sees_the_images_as_its_own_preprocessing_makes_them():
     expected = logits[:, np.array([2, 0, 1])]
     got = jax.jit(teacher.logits)(teacher.weights, normalize(jnp.asarray(IMAGES), MEAN, STD))
     np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+@pytest.mark.skipif(not has_onednn(), reason="this jaxlib has no oneDNN")
+@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")
+def test_a_teacher_computed_by_onednn_has_the_same_logits():
+    teacher = make_teacher(small_network(), "it", np.array([2, 0, 1]), MEAN, STD, "float32")
+    images = normalize(jnp.asarray(IMAGES), MEAN, STD)
+    expected = jax.jit(teacher.logits)(teacher.weights, images)
+    with training_by_onednn(True):
+        lowered = jax.jit(lambda *args: teacher.logits(*args)).lower(teacher.weights, images)
+    assert "__onednn$convolution" in lowered.as_text()
+    np.testing.assert_allclose(lowered.compile()(teacher.weights, images), expected, rtol=1e-5)
 
 
 class ResNet4(ResNet):

@@ -17,9 +17,9 @@ from resnet_jax.models.cpu.convolution import by_phases, convolve_on_cpu
 from resnet_jax.models.cpu.processor import has_bfloat16
 
 training_by_onednn = jax.make_user_context(False)
-"""Whether bfloat16 convolutions that are traced now become calls of oneDNN, for a program of one CPU device.
+"""Whether a program of one CPU device is traced, whose bfloat16 convolutions and teacher become calls of oneDNN.
 
-jaxlib can't write such a program to a file. In float32 the forms of `convolve_on_cpu` are as fast or faster."""
+jaxlib can't write such a program to a file. In float32 the forms of `convolve_on_cpu` train as fast or faster."""
 
 Sides = Sequence[tuple[int, int]]
 Sizes = tuple[int, ...]
