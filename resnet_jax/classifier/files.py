@@ -21,6 +21,7 @@ from resnet_jax.classifier.predictor import predictor_of
 from resnet_jax.classifier.preprocessing import Preprocessing
 from resnet_jax.data.reading.formats import remedy
 from resnet_jax.data.reading.skipped import what_is
+from resnet_jax.models.cpu.int8 import Plan
 from resnet_jax.models.cpu.processor import Precision
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -93,7 +94,7 @@ def classify(
     batch_size: int,
     top_k: int,
     overlays: Mapping[str, Path] = MappingProxyType({}),
-    precision: Precision = "float32",
+    precision: Precision | Plan = "float32",
 ) -> Iterator[list[Result]]:
     """Classify images a batch at a time, while threads decode the next ones.
 
@@ -103,7 +104,7 @@ def classify(
         batch_size: images in a step, over all devices.
         top_k: number of classes in a result.
         overlays: by name of the image, where to draw its Grad-CAM.
-        precision: type of the computation.
+        precision: type of the computation, or a plan of 8-bit integers.
 
     Yields:
         The results of a batch, in the order of the images.

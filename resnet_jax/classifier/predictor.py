@@ -17,6 +17,7 @@ from resnet_jax.classifier.tta import Tta, averaged_logits
 from resnet_jax.hardware.compilation import compiler_options
 from resnet_jax.hardware.inference import Inference
 from resnet_jax.hardware.sharding import make_mesh, replicated, settle, sharded
+from resnet_jax.models.cpu.int8 import Plan
 from resnet_jax.models.cpu.processor import Precision
 
 
@@ -41,8 +42,8 @@ class Predictor:
         tta: test-time augmentation; see `averaged_logits`.
         explain: compute Grad-CAM as well.
         often: whether many calls will follow; then more time is spent on preparing the weights.
-        precision: type of the computation; "auto" is bfloat16 on a CPU with instructions for it, otherwise float32.
-            Logits and probabilities are float32.
+        precision: type of the computation; "auto" is bfloat16 on a CPU with instructions for it, otherwise float32; or
+            a plan of 8-bit integers, from `resnet_jax.classifier.calibration`. Logits and probabilities are float32.
     """
 
     def __init__(
@@ -53,20 +54,25 @@ class Predictor:
         tta: Tta = "none",
         explain: bool = False,
         often: bool = False,
-        precision: Precision = "float32",
+        precision: Precision | Plan = "float32",
     ):
+        plan = precision if isinstance(precision, Plan) else None
+        assert plan is None or tta == "none"
         self.batch_size = batch_size
-        self.mesh = make_mesh(batch_size, jax.devices()[: math.gcd(batch_size, jax.device_count())])
+        devices = 1 if plan else math.gcd(batch_size, jax.device_count())
+        self.mesh = make_mesh(batch_size, jax.devices()[:devices])
         self._model = classifier.model
         self._weights: list[Array] = []
         self._variables: PyTree = None
         self._sizes: set[int] = set()
-        self.precision = chosen(precision, self.mesh.size)
-        forward = _make_forward(classifier, self.precision, tta, explain)
+        self.precision = chosen("auto" if isinstance(precision, Plan) else precision, self.mesh.size)
+        forward = make_forward(classifier, self.precision, tta, explain)
         options = compiler_options(jax.default_backend())
         by_onednn = computes_on_cpu(self.mesh.size)
         self._forward = (
-            Inference(forward, options, packed=often) if by_onednn else jax.jit(forward, compiler_options=options)
+            Inference(forward, options, packed=often, plan=plan)
+            if by_onednn
+            else jax.jit(forward, compiler_options=options)
         )
 
     def __call__(self, images: UInt8[np.ndarray, "batch height width 3"]) -> Prediction:
@@ -78,11 +84,11 @@ class Predictor:
         padded = np.zeros((size, *images.shape[1:]), np.uint8)
         padded[:count] = images
         placed = jax.device_put(padded, sharded(self.mesh))
-        logits, probabilities, heat = settle(self._forward(self._on_devices(), placed))
+        logits, probabilities, heat = settle(self._forward(self.weights(), placed))
         heat = None if heat is None else np.asarray(heat)[:count]
         return Prediction(np.asarray(logits)[:count], np.asarray(probabilities)[:count], heat)
 
-    def _on_devices(self) -> PyTree:
+    def weights(self) -> PyTree:
         """Return the network's variables on the devices, where they are put again only after one has changed."""
         variables = nnx.to_pure_dict(nnx.state(self._model))
         weights = jax.tree.leaves(variables)
@@ -103,7 +109,7 @@ def predictor_of(
     batch_size: int,
     explain: bool = False,
     often: bool = False,
-    precision: Precision = "float32",
+    precision: Precision | Plan = "float32",
 ) -> Predictor:
     """Return the classifier's predictor with these options, which is made once."""
     options = batch_size, explain, often, precision
@@ -114,7 +120,7 @@ def predictor_of(
     return classifier.predictors[options]
 
 
-def _make_forward(classifier: Classifier, dtype: Literal["float32", "bfloat16"], tta: Tta, explain: bool) -> Callable:
+def make_forward(classifier: Classifier, dtype: Literal["float32", "bfloat16"], tta: Tta, explain: bool) -> Callable:
     """Make the function from variables and uint8 images to logits, probabilities and Grad-CAM or None."""
     normalize = classifier.preprocessing.normalize
     narrow = nnx.graphdef(classifier.network.abstract(dtype=jnp.bfloat16)) if dtype == "bfloat16" else None

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.cells import cell_len, set_cell_size
@@ -39,6 +39,7 @@ def predict(
     csv: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     batch_size: int = 8,
     dtype: Precision = "auto",
+    int8: OptionalFolder = None,
     explain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     explain_dir: OptionalFolder = None,
 ) -> None:
@@ -59,20 +60,26 @@ def predict(
         batch_size: images in a step, over all devices together; the results do not depend on it.
         dtype: type of the computation; "auto" is bfloat16 on a CPU with instructions for it (AMX, AVX512-BF16), which
             changes probabilities by about 0.002, and by 0.01 at times; otherwise float32.
+        int8: a folder of images like those to classify: compute with 8-bit integers, in the ranges that some of its
+            images show. Others of them show how often the likeliest class changes.
         explain: draw where in each image the likeliest class is seen (Grad-CAM), as IMAGE.gradcam.png beside it.
         explain_dir: draw these pictures into this folder instead.
 
     Raises:
         UsageError: an option's value is out of its range.
-        UserError: no image is found, the model can't be read, or a picture can't be written.
+        UserError: no image is found, the model can't be read, or a picture can't be written; with `int8`, the processor
+            or the network is not fit for it, or the likeliest class of more than a tenth of the images changes.
         SystemExit: with code 1, an image could not be read.
     """
     for option, value in (("--top-k", top_k), ("--batch-size", batch_size)):
         if value < 1:
             raise UsageError(f"{option}: got {value}, expected 1 or more")
+    if int8 and dtype != "auto":
+        raise UsageError(f"--int8 --dtype {dtype}: got both, expected one of them")
     if json and csv:
         raise UsageError("--json --csv: got both, expected one of them")
     found = find_images(images)
+    calibration = find_images([str(int8)]) if int8 else []
     overlays = _overlays([name for name, _ in found], explain_dir) if explain or explain_dir else {}
 
     size = min(batch_size, 1 << (len(found) - 1).bit_length())  # powers of 2: few programs to compile, and cached ones
@@ -84,7 +91,14 @@ def predict(
     from resnet_jax.commands.loading import load
 
     classifier = load(model, arch)
-    results = classify(classifier, found, batch_size=size, top_k=top_k, overlays=overlays, precision=dtype)
+    precision: Any = dtype
+    if calibration:
+        from resnet_jax.classifier.calibration import quantize
+
+        with waiting("calibrating with images of --int8", plain=not (json or csv)):
+            precision, verdict = quantize(classifier, calibration)
+        print(verdict, file=sys.stderr)
+    results = classify(classifier, found, batch_size=size, top_k=top_k, overlays=overlays, precision=precision)
     with waiting("compiling the network and reading the first images", plain=not (json or csv)):
         first = next(results)
     write = _write_json if json else _csv_writer() if csv else _table_writer([name for name, _ in found])

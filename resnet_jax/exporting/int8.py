@@ -1,27 +1,18 @@
 """ONNX files with 8-bit weights and activations, by onnxruntime's quantization."""
 
 import json
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
-from resnet_jax.classifier.files import decode_ahead
-from resnet_jax.classifier.predictor import predictor_of
-from resnet_jax.errors import UserError, printable
+from resnet_jax.classifier.calibration import BATCH, compared, decoded, halves
 from resnet_jax.exporting.onnx_file import export_onnx
 from resnet_jax.exporting.served import Served
-
-Item = TypeVar("Item")
-CALIBRATING, COMPARING = 256, 1000  # images, at most
-BATCH = 16  # images in a call of a network that takes any number
-LOWEST_AGREEMENT = 0.9  # share of the images with the same likeliest class, below which the export is refused
 
 
 def export_int8(served: Served, path: Path, images: Sequence[tuple[str, Path]]) -> str:
@@ -46,13 +37,11 @@ def export_int8(served: Served, path: Path, images: Sequence[tuple[str, Path]]) 
     from onnxruntime import quantization
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-    decoded = _decoded(served, _spread(images, CALIBRATING + COMPARING))
-    calibrating = _spread(range(len(decoded)), min(CALIBRATING, len(decoded) // 2))
-    others = decoded[np.setdiff1d(np.arange(len(decoded)), calibrating)]
+    calibrating, others = halves(decoded(served.classifier, images))
 
     class Batches(quantization.CalibrationDataReader):
         def __init__(self):
-            self.batches = _batches(served, decoded[list(calibrating)])
+            self.batches = _batches(served, calibrating)
 
         def get_next(self):
             batch = next(self.batches, None)
@@ -71,29 +60,8 @@ def export_int8(served: Served, path: Path, images: Sequence[tuple[str, Path]]) 
     onnx.save(graph, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     logits = [session.run(["logits"], {"images": batch})[0] for batch in _batches(served, others)]
-    return _verdict(served, others, np.concatenate(logits)[: len(others)])
-
-
-def _spread(items: Sequence[Item], count: int) -> list[Item]:
-    """Return that many items, or all if there are fewer, at equal distances: folders are sorted by class."""
-    count = min(count, len(items))
-    return [items[position * len(items) // count] for position in range(count)]
-
-
-def _decoded(served: Served, images: Sequence[tuple[str, Path]]) -> UInt8[np.ndarray, "images size size 3"]:
-    """Decode the images that can be read, and report the others."""
-    readable = []
-    for name, image in decode_ahead(images, served.classifier.preprocessing, ahead=2 * BATCH):
-        if isinstance(image, str):
-            print(f"skipped {printable(name)}: {printable(image)}", file=sys.stderr)
-        else:
-            readable.append(image)
-    if len(readable) < 2:
-        raise UserError(
-            f"--int8: got {len(readable)} images that can be read, expected 2 or more, better some hundred that show "
-            "what the network will be used for"
-        )
-    return np.stack(readable)
+    probabilities = np.asarray(jax.nn.softmax(np.concatenate(logits)[: len(others)]))
+    return compared(served.classifier, others, probabilities)
 
 
 def _batches(served: Served, images: UInt8[np.ndarray, "images size size 3"]) -> Iterator[np.ndarray]:
@@ -105,29 +73,3 @@ def _batches(served: Served, images: UInt8[np.ndarray, "images size size 3"]) ->
             batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), 0)])
         given = batch if served.with_preprocessing else np.asarray(served.classifier.preprocessing.normalize(batch))
         yield given.transpose(0, 3, 1, 2) if served.layout == "NCHW" else given
-
-
-def _verdict(
-    served: Served, images: UInt8[np.ndarray, "images size size 3"], logits: Float[np.ndarray, "images classes"]
-) -> str:
-    """Compare with the network's probabilities.
-
-    Raises:
-        UserError: the likeliest class changes for too many images.
-    """
-    predictor = predictor_of(served.classifier, batch_size=BATCH)
-    expected = np.concatenate(
-        [predictor(images[start : start + BATCH]).probabilities for start in range(0, len(images), BATCH)]
-    )
-    found = np.asarray(jax.nn.softmax(logits))
-    same = float((found.argmax(1) == expected.argmax(1)).mean())
-    verdict = (
-        f"the same likeliest class as in float32 for {same:.1%} of {len(images)} images that it was not calibrated "
-        f"with, largest change of a probability {np.abs(found - expected).max():.3f}"
-    )
-    if not same >= LOWEST_AGREEMENT:
-        raise UserError(
-            f"the int8 export can't be trusted: {verdict}; expected at least {LOWEST_AGREEMENT:.0%}. Nothing was "
-            "written; give more images of the kind the network will be used for, or leave out --int8"
-        )
-    return verdict

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from resnet_jax.hardware.compilation import compile_lowered
 from resnet_jax.hardware.packing import find_blocks, pack
 from resnet_jax.models.cpu import onednn
 from resnet_jax.models.cpu.fusion import fused
+from resnet_jax.models.cpu.int8 import Integers, Plan
 
 CHUNK = 16 * 224 * 224
 """Pixels computed at a time: with more, the maps leave the processor's caches and take new pages of memory."""
@@ -31,6 +33,7 @@ class Inference:
         compiler_options: for XLA.
         packed: also keep the kernels in the layout in which they are multiplied. Finding it takes about as long as
             compiling, and spares each call the copy: at one image nearly half of its time.
+        plan: of integers, with which it is computed; see `resnet_jax.hardware.calibration`.
     """
 
     def __init__(
@@ -39,8 +42,9 @@ class Inference:
         compiler_options: dict[str, Any] | None = None,
         *,
         packed: bool = False,
+        plan: Plan | None = None,
     ):
-        self._forward = fused(forward)
+        self._forward = fused(forward, None if plan is None else partial(Integers, plan=plan))
         self._by_xla = jax.jit(forward, compiler_options=compiler_options)
         self._options, self._packed = compiler_options, packed
         self._programs: dict[tuple[int, ...], tuple[Any, Callable, Callable]] = {}  # by the shape of the images

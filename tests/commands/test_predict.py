@@ -20,6 +20,7 @@ from resnet_jax.classifier.saving import save_pretrained
 from resnet_jax.commands.images import find_images
 from resnet_jax.commands.predict import _shortened, predict
 from resnet_jax.errors import UsageError, UserError
+from resnet_jax.models.cpu.processor import has_int8, has_onednn
 from resnet_jax.models.network import Network
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.weights.torchvision import torchvision_shapes
@@ -290,3 +291,14 @@ def test_a_weights_folder_needs_no_checkpoint_reader_no_data_set_and_no_plots(fo
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
     assert result.stdout.splitlines()[-1] == "set()"
+
+
+def test_int8_and_a_type_are_refused_together(folder):
+    with pytest.raises(UsageError, match=r"--int8 --dtype float32: got both, expected one of them"):
+        predict(str(folder / "net"), (str(folder / "photos"),), dtype="float32", int8=folder / "photos")
+
+
+@pytest.mark.skipif(not has_onednn() or not has_int8(), reason="needs oneDNN in jaxlib and instructions for int8")
+def test_int8_is_refused_for_a_network_of_few_channels(folder):
+    with pytest.raises(UserError, match=r"--int8: only 0% of the multiply-adds of resnet18"):
+        predict(str(folder / "net"), (str(folder / "photos" / "5.png"),), int8=folder / "photos")

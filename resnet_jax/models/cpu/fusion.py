@@ -13,7 +13,8 @@ from jax.extend import core
 from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
-from resnet_jax.models.cpu import onednn
+from resnet_jax.models.cpu import int8, onednn
+from resnet_jax.models.cpu.int8 import Integers, Maps, Recorder
 from resnet_jax.models.cpu.pooling import max_pool
 from resnet_jax.models.cpu.processor import has_bfloat16
 from resnet_jax.models.cpu.winograd import winograd
@@ -28,31 +29,38 @@ WINOGRAD_CHANNELS, WINOGRAD_PIXELS = 256, 384
 class Pending:
     """A convolution that waits for what follows it: `activation(scale * convolution + bias + addend)`."""
 
-    images: jax.Array
+    images: jax.Array | Maps
     kernel: jax.Array
     options: dict[str, Any]
     shape: tuple[int, ...]
     dtype: DTypeLike
     scale: Any = 1.0
     bias: Any = 0.0
-    addend: jax.Array | None = None
+    addend: jax.Array | Maps | None = None
     activation: onednn.Activation = "none"
+    arithmetic: Recorder | Integers | None = None
+    """Of integers, if the network is computed with them."""
 
-    def compute(self) -> jax.Array:
-        if self._suits_winograd():
-            maps = winograd(self.images, self.kernel * self.scale) + self.bias
-            maps = maps if self.addend is None else maps + self.addend
+    def compute(self) -> jax.Array | Maps:
+        return self.floating() if self.arithmetic is None else self.arithmetic.convolve(self)
+
+    def floating(self) -> jax.Array:
+        """Compute with the network's own type."""
+        images, addend = _plain(self.images), _plain(self.addend)
+        if self._suits_winograd(images):
+            maps = winograd(images, self.kernel * self.scale) + self.bias
+            maps = maps if addend is None else maps + addend
             return onednn.ACTIVATIONS[self.activation](maps).astype(self.dtype)
-        kernel = (self.kernel * self.scale).astype(self.images.dtype)
+        kernel = (self.kernel * self.scale).astype(images.dtype)
         bias = jnp.broadcast_to(jnp.asarray(self.bias, jnp.float32), kernel.shape[3:])
         options: dict[str, Any] = {**self.options, "activation": self.activation, "dtype": self.dtype}
-        return onednn.convolve(self.images, kernel, bias, self.addend, **options)
+        return onednn.convolve(images, kernel, bias, addend, **options)
 
-    def _suits_winograd(self) -> bool:
+    def _suits_winograd(self, images: jax.Array) -> bool:
         """Tell whether Winograd's method is faster; the kernel's transform depends on the weights alone."""
         height, width, inputs, outputs = self.kernel.shape
         plain = self.options == {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "groups": 1}
-        few = self.images.dtype != jnp.float32 or math.prod(self.images.shape[:3]) < WINOGRAD_PIXELS
+        few = images.dtype != jnp.float32 or math.prod(images.shape[:3]) < WINOGRAD_PIXELS
         return plain and not few and height == width == 3 and min(inputs, outputs) >= WINOGRAD_CHANNELS
 
 
@@ -63,10 +71,10 @@ class Gate:
     of: Pending
 
     def compute(self) -> jax.Array:
-        return jax.nn.sigmoid(self.of.compute())
+        return jax.nn.sigmoid(_plain(self.of.compute()))
 
 
-def fused(function: Callable) -> Callable:
+def fused(function: Callable, arithmetic: Callable[[], Recorder | Integers] | None = None) -> Callable:
     """Return the same function of arrays, with each convolution computed together with what follows it.
 
     The function is traced, and its operations are evaluated one by one. A convolution waits: a scale and a bias of each
@@ -74,12 +82,17 @@ def fused(function: Callable) -> Callable:
     ReLU6 or SiLU are left to oneDNN, which does them before it writes the outputs. Anything else, and a second use,
     ends the waiting. Maximum poolings take the form that is fastest on a CPU. The result has no derivative; derivatives
     inside the function are kept, if they are not through convolutions.
+
+    Args:
+        function: of arrays.
+        arithmetic: makes that of integers, for each trace; none by default.
     """
 
     def run(*args: PyTree) -> PyTree:
         program, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        results = _evaluate(program.jaxpr, program.consts, jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(shape), map(_computed, results))
+        integers = None if arithmetic is None else arithmetic()
+        results = _evaluate(program.jaxpr, program.consts, jax.tree.leaves(args), integers)
+        return jax.tree.unflatten(jax.tree.structure(shape), map(_plain, results))
 
     return run
 
@@ -88,7 +101,15 @@ def _computed(value: Any) -> Any:
     return value.compute() if isinstance(value, Pending | Gate) else value
 
 
-def _evaluate(program: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+def _plain(value: Any) -> Any:
+    """Compute a value, and return it without steps."""
+    computed = _computed(value)
+    return computed.plain() if isinstance(computed, Maps) else computed
+
+
+def _evaluate(
+    program: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], arithmetic: Recorder | Integers | None
+) -> list[Any]:
     """Evaluate a program, whose arguments and results may be pending."""
     values: dict[Any, Any] = dict(zip(program.constvars, consts, strict=True))
     values |= zip(program.invars, args, strict=True)
@@ -110,29 +131,36 @@ def _evaluate(program: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -
             exact[eqn.outvars[0]] = inputs[0]
         if eqn.primitive.name == "conv_general_dilated":
             inputs[1] = exact.get(eqn.invars[1], inputs[1])
-        values |= zip(eqn.outvars, _apply(eqn, inputs), strict=True)
+            if arithmetic is not None and _suits(eqn) and _takes_integers(eqn):
+                inputs[0] = arithmetic.take(_computed(inputs[0]))
+        values |= zip(eqn.outvars, _apply(eqn, inputs, arithmetic), strict=True)
     return [read(atom, 1) for atom in program.outvars]
 
 
-def _apply(eqn: core.JaxprEqn, inputs: list[Any]) -> list[Any]:
+def _takes_integers(eqn: core.JaxprEqn) -> bool:
+    kernel: Any = eqn.invars[1].aval
+    return int8.takes(kernel.shape, eqn.params["feature_group_count"])
+
+
+def _apply(eqn: core.JaxprEqn, inputs: list[Any], arithmetic: Recorder | Integers | None) -> list[Any]:
     """Apply an operation to values, which may be pending."""
     params = eqn.params
     match eqn.primitive.name:
         case "jit" | "closed_call":
-            return _evaluate(params["jaxpr"].jaxpr, params["jaxpr"].consts, inputs)
+            return _evaluate(params["jaxpr"].jaxpr, params["jaxpr"].consts, inputs, arithmetic)
         case "custom_jvp_call":
-            return _evaluate(params["call_jaxpr"].jaxpr, params["call_jaxpr"].consts, inputs)
+            return _evaluate(params["call_jaxpr"].jaxpr, params["call_jaxpr"].consts, inputs, arithmetic)
         case "cond" if params["branches_platforms"]:  # of lax.platform_dependent; the last branch is the default
-            return _evaluate(params["branches"][-1].jaxpr, params["branches"][-1].consts, inputs[1:])
+            return _evaluate(params["branches"][-1].jaxpr, params["branches"][-1].consts, inputs[1:], arithmetic)
         case "name" | "optimization_barrier":
             return inputs
         case "reduce_window_max" if _is_pooling(eqn):
-            return [max_pool(_computed(inputs[0]), params)]
+            return [max_pool(_plain(inputs[0]), params)]
         case "conv_general_dilated" if _suits(eqn):
-            return [_pending(eqn, *map(_computed, inputs))]
+            return [_pending(eqn, _computed(inputs[0]), _plain(inputs[1]), arithmetic)]
     if any(isinstance(value, Pending | Gate) for value in inputs) and (joined := _join(eqn, inputs)) is not None:
         return [joined]
-    results = eqn.primitive.bind(*map(_computed, inputs), **eqn.primitive.get_bind_params(params))
+    results = eqn.primitive.bind(*map(_plain, inputs), **eqn.primitive.get_bind_params(params))
     return results if eqn.primitive.multiple_results else [results]
 
 
@@ -167,10 +195,12 @@ def _is_pooling(eqn: core.JaxprEqn) -> bool:
     return len(window) == 4 and window[0] == window[3] == 1 and set(dilations) == {1} and floating
 
 
-def _pending(eqn: core.JaxprEqn, images: jax.Array, kernel: jax.Array) -> Pending:
+def _pending(
+    eqn: core.JaxprEqn, images: jax.Array | Maps, kernel: jax.Array, arithmetic: Recorder | Integers | None
+) -> Pending:
     names = {"strides": "window_strides", "padding": "padding", "groups": "feature_group_count"}
     options = {name: eqn.params[key] for name, key in names.items()}
-    return Pending(images, kernel, options, _output(eqn).shape, _output(eqn).dtype)
+    return Pending(images, kernel, options, _output(eqn).shape, _output(eqn).dtype, arithmetic=arithmetic)
 
 
 def _join(eqn: core.JaxprEqn, inputs: list[Any]) -> Pending | Gate | None:
@@ -202,17 +232,21 @@ def _join(eqn: core.JaxprEqn, inputs: list[Any]) -> Pending | Gate | None:
         case "add", row if row is not None:
             return replace(first, bias=first.bias + row)
         case "add", None if (addend := _computed(other)).shape == first.shape:
-            return replace(first, addend=addend)
+            return replace(first, addend=addend if first.arithmetic is None else first.arithmetic.known(addend))
     return None
 
 
 def _is(value: Any, number: int) -> bool:
-    return not isinstance(value, jax.core.Tracer | Pending | Gate) and jnp.ndim(value) == 0 and bool(value == number)
+    return (
+        not isinstance(value, jax.core.Tracer | Pending | Gate | Maps)
+        and jnp.ndim(value) == 0
+        and bool(value == number)
+    )
 
 
 def _of_channels(value: Any, channels: int) -> Any:
     """Return a number, or a vector with one for each channel; None if the value differs between pixels or images."""
-    if isinstance(value, Pending | Gate):
+    if isinstance(value, Pending | Gate | Maps):
         return None
     if jnp.ndim(value) == 0:
         return value

@@ -32,35 +32,38 @@ def convolve(
     strides: Sequence[int],
     padding: Sequence[tuple[int, int]],
     groups: int,
+    factor: float = 1.0,
     activation: Activation = "none",
     dtype: DTypeLike,
 ) -> jax.Array:
-    """Compute `activation(convolution(images, kernel) + bias + addend)` in one pass over the outputs.
+    """Compute `activation(factor * (convolution(images, kernel) + bias) + addend)` in one pass over the outputs.
 
-    The products of bfloat16 are added up in float32, on the processor's matrix units if it has them, and what follows
-    is computed in float32 too. It has no derivative.
+    The products of bfloat16 are added up in float32 and those of integers in int32, on the processor's matrix units if
+    it has them, and what follows is computed in float32. It has no derivative.
 
     Args:
-        images: `[batch, height, width, in_channels]`, float32 or bfloat16.
-        kernel: `[height, width, in_channels / groups, out_channels]`, of the same type.
+        images: `[batch, height, width, in_channels]`, float32, bfloat16, int8 or uint8.
+        kernel: `[height, width, in_channels / groups, out_channels]`, of the same type; int8 also for uint8.
         bias: `[out_channels]`, float32; none by default.
-        addend: of the shape of the outputs, float32 or bfloat16; none by default.
+        addend: of the shape of the outputs, float32, bfloat16, int8 or uint8; none by default.
         strides: along height and width.
         padding: zeros before and after, along height and width.
         groups: of channels.
+        factor: of the products and the bias.
         activation: applied last.
-        dtype: of the outputs, float32 or bfloat16.
+        dtype: of the outputs, one of those of `images`; integers are rounded and clipped.
     """
-    extras = {"BIAS": bias, "BINARY_ADD": addend}
-    given = {name: values for name, values in extras.items() if values is not None}
+    extras = {"BIAS": bias, "LINEAR": None, "BINARY_ADD": addend}
+    then = [name for name, values in extras.items() if values is not None or (name == "LINEAR" and factor != 1)]
     return convolution_p.bind(
         images,
         kernel,
-        *given.values(),
+        *(values for values in extras.values() if values is not None),
         strides=tuple(strides),
         padding=tuple(map(tuple, padding)),
         groups=groups,
-        then=(*given, *NAMES[activation]),
+        then=(*then, *NAMES[activation]),
+        factor=factor,
         dtype=jnp.dtype(dtype),
         block=None,
     )
@@ -73,20 +76,25 @@ def products(
     return products_p.bind(left, right)
 
 
-def _convolve_by_xla(images, kernel, *extras, strides, padding, groups, then, dtype, block) -> jax.Array:
+def _convolve_by_xla(images, kernel, *extras, strides, padding, groups, then, factor, dtype, block) -> jax.Array:
     """Compute the same by XLA, for programs that are exported."""
     maps = lax.conv_general_dilated(
-        images,
-        kernel,
+        *((images, kernel) if images.dtype == kernel.dtype else (images.astype(jnp.int32), kernel.astype(jnp.int32))),
         strides,
         padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
         preferred_element_type=jnp.float32,
     )
-    activations = [FUNCTIONS[name] for name in then if name in FUNCTIONS]
-    for activation in (lambda maps: sum(extras, maps), *activations):
-        maps = activation(maps)
+    addends = iter(extras)
+    for name in then:
+        if name == "LINEAR":
+            maps = maps * factor
+        else:
+            maps = FUNCTIONS[name](maps) if name in FUNCTIONS else maps + next(addends)
+    if jnp.issubdtype(dtype, jnp.integer):
+        limits = jnp.iinfo(dtype)
+        maps = jnp.clip(jnp.rint(maps), limits.min, limits.max)
     return maps.astype(dtype)
 
 
@@ -95,7 +103,7 @@ def _multiply_by_xla(left, right) -> jax.Array:
 
 
 @convolution_p.def_abstract_eval
-def _shape_of_convolution(images, kernel, *_, strides, padding, groups, then, dtype, block):
+def _shape_of_convolution(images, kernel, *_, strides, padding, groups, then, factor, dtype, block):
     sides = zip(images.shape[1:3], kernel.shape[:2], strides, padding, strict=True)
     extents = [(extent + sum(zeros) - size) // stride + 1 for extent, size, stride, zeros in sides]
     return jax.core.ShapedArray((images.shape[0], *extents, kernel.shape[3]), dtype)
@@ -121,7 +129,10 @@ def _lower_convolution(ctx, *operands, **options):
     if options["block"] is not None:  # see hardware.packing
         kernel["filter"]["shape"] = list(ctx.avals_in[1].shape)
         config["optimization_config"] = {"weights_prepacked": True}
-    config |= {"feature_groups": options["groups"], "fusions": {"ops": list(options["then"])}}
+    config |= {
+        "feature_groups": options["groups"],
+        "fusions": {"ops": list(options["then"]), "alpha": options["factor"]},
+    }
     return _call(ctx, operands, "__onednn$convolution", {"onednn_conv_config": config})
 
 

@@ -12,6 +12,8 @@ TESTED = ("0.10.", "0.11.", "0.12.")
 """Releases of jaxlib whose calls of oneDNN are tested: their form is jaxlib's own, and may change."""
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}
 """Flags of Linux for instructions that multiply bfloat16 numbers."""
+INT8 = {"amx_int8", "avx512_vnni", "avx_vnni"}
+"""Those that multiply 8-bit integers and add up the products in 32 bits."""
 
 
 @cache
@@ -21,11 +23,20 @@ def has_onednn() -> bool:
     return here and version("jaxlib").startswith(TESTED)
 
 
-@cache
 def has_bfloat16() -> bool:
     """Tell whether the processor multiplies bfloat16 numbers: AMX or AVX512-BF16."""
+    return not BFLOAT16.isdisjoint(_flags())
+
+
+def has_int8() -> bool:
+    """Tell whether the processor multiplies 8-bit integers: AMX, AVX512-VNNI or AVX-VNNI."""
+    return not INT8.isdisjoint(_flags())
+
+
+@cache
+def _flags() -> set[str]:
     try:
         listed = Path("/proc/cpuinfo").read_text()
     except OSError:  # another system than Linux
-        return False
-    return not BFLOAT16.isdisjoint(next((line for line in listed.splitlines() if line.startswith("flags")), "").split())
+        return set()
+    return set(next((line for line in listed.splitlines() if line.startswith("flags")), "").split())
