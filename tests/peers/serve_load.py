@@ -31,15 +31,20 @@ def photographs(count: int, side: int) -> list[bytes]:
     return files
 
 
-async def ask(port: int, body: bytes, until: float, seconds: list[float], statuses: dict[int, int]) -> None:
-    """Send one request after the other until a time, on one connection."""
-    head = (
-        f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+def request(body: bytes, kind: str = "image/jpeg") -> bytes:
+    """Return a request with a body of this type."""
+    return (
+        f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
     )
+
+
+async def ask(port: int, request: bytes, until: float, seconds: list[float], statuses: dict[int, int]) -> None:
+    """Send a request again and again until a time, on one connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while time.perf_counter() < until:
         start = time.perf_counter()
-        writer.write(head + body)
+        writer.write(request)
         answer = await reader.readuntil(b"\r\n\r\n")
         (length,) = re.findall(rb"content-length: (\d+)", answer)
         await reader.readexactly(int(length))
@@ -52,16 +57,20 @@ async def ask(port: int, body: bytes, until: float, seconds: list[float], status
     writer.close()
 
 
-async def load(port: int, bodies: list[bytes], clients: int, duration: float) -> int:
-    """Print what `clients` at the same time see, and return how many images were classified."""
+async def load(port: int, requests: list[bytes], clients: int, duration: float) -> tuple[list[float], dict[int, int]]:
+    """Return the seconds until each answer of status 200, and the number of answers by their status."""
     seconds: list[float] = []
     statuses: dict[int, int] = {}
     until = time.perf_counter() + duration
-    await asyncio.gather(*(ask(port, bodies[n % len(bodies)], until, seconds, statuses) for n in range(clients)))
+    await asyncio.gather(*(ask(port, requests[n % len(requests)], until, seconds, statuses) for n in range(clients)))
+    return seconds, statuses
+
+
+def show(clients: int, seconds: list[float], statuses: dict[int, int], duration: float) -> None:
+    """Print what `clients` at the same time have seen."""
     p50, p95, p99 = np.percentile(seconds, (50, 95, 99)) * 1000
     rate = len(seconds) / duration
     print(f"{clients} clients: {rate:.1f} images/s, p50 {p50:.1f} p95 {p95:.1f} p99 {p99:.1f} ms, statuses {statuses}")
-    return len(seconds)
 
 
 def used(process: subprocess.Popen) -> tuple[float, float]:
@@ -119,14 +128,15 @@ def main() -> None:
         server.stdout.readline()
         bodies = photographs(16, arguments.side)
         print(json.dumps({"bytes of an image": sum(map(len, bodies)) // len(bodies)}))
+        requests = list(map(request, bodies))
         for clients in arguments.clients:
-            asyncio.run(load(port, bodies, clients, 5))  # warm
+            asyncio.run(load(port, requests, clients, 5))  # warm
             before, start = used(server)
-            count = asyncio.run(load(port, bodies, clients, arguments.seconds))
+            seconds, statuses = asyncio.run(load(port, requests, clients, arguments.seconds))
+            show(clients, seconds, statuses, arguments.seconds)
             after, end = used(server)
-            print(
-                f"memory {before:.0f} -> {after:.0f} MB, processor time {(end - start) / count * 1e3:.1f} ms an image"
-            )
+            spent = (end - start) / len(seconds) * 1e3
+            print(f"memory {before:.0f} -> {after:.0f} MB, processor time {spent:.1f} ms an image")
         server.terminate()
 
 
