@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 
 from resnet_jax.benchmarking import torch_peer
-from resnet_jax.benchmarking.figures import against_figures, figures_of
+from resnet_jax.benchmarking.figures import PIECES, SPEEDS, against_figures, figures_of
 from resnet_jax.benchmarking.measure import measure
 from resnet_jax.benchmarking.profile import UnreadableTraceError, longest_operations, record_trace
 from resnet_jax.benchmarking.sweep import sweep
@@ -26,8 +26,10 @@ def measure_all(
     against: str | None,
     trace: Path | None,
     say: Callable[[str], None],
+    *,
+    whole: bool,
 ) -> dict[str, Any]:
-    """Measure everything that is printed.
+    """Measure everything that is printed of one network.
 
     Args:
         network: what to measure.
@@ -37,6 +39,7 @@ def measure_all(
         against: "torch" to measure PyTorch too, alternating with ours.
         trace: folder for a profiler's trace of the training step.
         say: called with a message about each stage of the work.
+        pieces: those of PIECES to measure, the first two at least.
 
     Returns:
         The figures by the names of the JSON object.
@@ -58,7 +61,7 @@ def measure_all(
         chosen = max(speeds, key=speeds.__getitem__)
     say(f"compiling for batches of {chosen}")
     workload = Workload(network, batch_size=chosen, **shape)
-    works = {name: getattr(workload, name) for name in ("forward", "train", "input", "end_to_end")}
+    works = {name: getattr(workload, name) for name in (PIECES if whole else SPEEDS)}
     if against is not None:
         peer = torch_peer.TorchPeer(workload.config.model, batch_size=chosen, **shape, device=device)
         works |= {"torch_forward": peer.forward, "torch_train": peer.train}

@@ -1,6 +1,6 @@
 """The figures of `resnet-jax benchmark`, computed from its timings, by the names of its JSON object."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -11,11 +11,15 @@ from resnet_jax.benchmarking.workload import Workload
 from resnet_jax.hardware.chips import chip_of
 from resnet_jax.hardware.compiled import memory_of
 
-FORWARD, TRAIN = 2, 6  # operations per multiply-add of the forward pass; the gradient costs two more such passes
+SPEEDS = ("forward", "train")
+PIECES = (*SPEEDS, "input", "end_to_end")
+"""What is measured of a network: properties of `Workload`. Of several networks, only SPEEDS."""
+OPERATIONS = {"forward": 2, "train": 6, "end_to_end": 6}
+"""Operations per multiply-add of the forward pass; the gradient costs two more such passes."""
 
 
 def figures_of(workload: Workload, timings: Mapping[str, Timing]) -> dict[str, Any]:
-    """Return the figures of our own timings, by the names of the JSON object."""
+    """Return the figures of our own timings, by the names of the JSON object; `timings` has at least SPEEDS."""
     config, device = workload.config, workload.mesh.devices.flat[0]
     batch_size = config.train.batch_size
     chip, macs = chip_of(device.device_kind), workload.cost.multiply_adds
@@ -36,19 +40,28 @@ def figures_of(workload: Workload, timings: Mapping[str, Timing]) -> dict[str, A
         "activations_per_image": workload.cost.activations,
         "bfloat16_peak_flops_per_second": None if chip is None else chip.bfloat16_flops * workload.mesh.size,
     }
-    for name in ("forward", "train", "input", "end_to_end"):
+    for name in (name for name in PIECES if name in timings):
         figures |= _speed(name, timings[name], batch_size)
-    for name, operations in (("forward", FORWARD), ("train", TRAIN), ("end_to_end", TRAIN)):
-        rate, peak = operations * macs * figures[f"{name}_images_per_second"], figures["bfloat16_peak_flops_per_second"]
-        figures |= {f"{name}_flops_per_second": rate, f"{name}_peak_share": None if peak is None else rate / peak}
-    waiting = workload.end_to_end.waiting_shares[-figures["repeats"] :]  # the calls before these looked for the length
-    steps = zip(timings["train"].seconds, timings["end_to_end"].seconds, strict=True)
+        if name in OPERATIONS:
+            rate = OPERATIONS[name] * macs * figures[f"{name}_images_per_second"]
+            peak = figures["bfloat16_peak_flops_per_second"]
+            figures |= {f"{name}_flops_per_second": rate, f"{name}_peak_share": None if peak is None else rate / peak}
+    if "end_to_end" in timings:
+        figures |= _shares(workload.end_to_end.waiting_shares, timings)
     return figures | {
         **{f"{name}_compile_seconds": seconds for name, seconds in workload.compile_seconds.items()},
-        "waiting_for_data_share": median(waiting),
-        "outside_step_share": max(median(1 - step / whole for step, whole in steps), 0.0),  # two clocks can disagree
         "step_memory_bytes": memory_of(workload.train_program),
         "peak_memory_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
+    }
+
+
+def _shares(waiting: Sequence[float], timings: Mapping[str, Timing]) -> dict[str, float]:
+    """Return what share of the whole training is not the training step."""
+    steps, wholes = timings["train"].seconds, timings["end_to_end"].seconds
+    outside = median(1 - step / whole for step, whole in zip(steps, wholes, strict=True))
+    return {
+        "waiting_for_data_share": median(waiting[-len(wholes) :]),  # the calls before these looked for the length
+        "outside_step_share": max(outside, 0.0),  # two clocks can disagree
     }
 
 

@@ -62,7 +62,7 @@ def _print_rows(console: Console, header: tuple[str, ...], rows: Sequence[tuple[
 
 
 def _sweep_rows(figures: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
-    return [(f"{each['batch_size']}", _short(each["train_images_per_second"])) for each in figures["sweep"]]
+    return [(f"{each['batch_size']}", short(each["train_images_per_second"])) for each in figures["sweep"]]
 
 
 def _rows(figures: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
@@ -73,8 +73,8 @@ def _rows(figures: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
         rows.append(
             (
                 ROWS[name],
-                _short(speed),
-                " to ".join(map(_short, low_high)),
+                short(speed),
+                " to ".join(map(short, low_high)),
                 f"{1000 * figures[f'{name}_step_seconds']:,.2f}",
                 "" if rate is None else f"{rate / 1e9:,.1f}",
                 "" if share is None else f"{share:.1%}",
@@ -88,7 +88,8 @@ def _first(source: str) -> str:
     return source.lstrip("(").split(":")[0]
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
+    """Return a speed with as many digits as its measurement has."""
     return f"{number:,.0f}" if number >= 1000 else f"{number:,.1f}"
 
 

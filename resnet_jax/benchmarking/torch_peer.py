@@ -69,16 +69,23 @@ class TorchPeer:
         return steps
 
 
-def check(device: str, devices: int) -> None:
-    """Raise a `UserError` unless PyTorch can compute on JAX's `device`, "cpu" or "gpu", and there is only one GPU."""
+def check_installed() -> None:
+    """Raise a `UserError` unless PyTorch and torchvision can be imported."""
     try:
-        import torch
+        import torch  # noqa: F401
         import torchvision  # noqa: F401
     except ImportError as error:
         remedy = "pip install -e '.[parity]' in a checkout of this project"
         raise UserError(
             f"--against torch: {error.name} is not installed, expected torch and torchvision: {remedy}"
         ) from error
+
+
+def check(device: str, devices: int) -> None:
+    """Raise a `UserError` unless PyTorch can compute on JAX's `device`, "cpu" or "gpu", and there is only one GPU."""
+    check_installed()
+    import torch
+
     if device not in ("cpu", "gpu"):
         raise UserError(f"--against torch: got JAX on {device}, expected a CPU or GPU: set JAX_PLATFORMS=cpu")
     if device == "gpu" and devices > 1:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -19,10 +19,10 @@ from resnet_jax.commands.usage import OptionalNumber, fitting_help
 from resnet_jax.comparing.columns import csv_of, rows_of
 from resnet_jax.comparing.recommend import recommend
 from resnet_jax.comparing.remarks import remarks_of
-from resnet_jax.comparing.sets import SETS
 from resnet_jax.config import Config, as_dict, differences
 from resnet_jax.errors import UsageError, writing
 from resnet_jax.models.registry import REGISTRY
+from resnet_jax.models.sets import SETS, SetName
 from resnet_jax.recipe import parse_optional
 from resnet_jax.runs.bucket import is_url
 
@@ -43,8 +43,8 @@ class Arguments(Config):
 
     archs: Annotated[str | None, tyro.conf.arg(metavar="ARCH,...")] = None
     """Names of the networks, with commas between them. By default those of --set."""
-    set: Literal["small", "classic", "all"] = "small"
-    """Networks for small devices, networks of textbooks, or all that `resnet-jax list` shows."""
+    set: SetName = "small"
+    """The ResNet family, networks for small devices, networks of textbooks, or all that `resnet-jax list` shows."""
     seeds: int = 1
     """Number of training runs of each network, with consecutive seeds."""
     budget: Annotated[str | None, tyro.conf.arg(metavar="TIME")] = None

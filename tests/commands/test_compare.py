@@ -16,11 +16,11 @@ from resnet_jax.commands.compare import Arguments, compare, parse_archs, parse_b
 from resnet_jax.comparing.comparison import Asked, _epochs, claim
 from resnet_jax.comparing.comparison import compare as compare_networks
 from resnet_jax.comparing.measuring import measure_network
-from resnet_jax.comparing.sets import SETS
 from resnet_jax.comparing.settings import Settings, published_source, trained_settings
 from resnet_jax.config import Config, ModelConfig
 from resnet_jax.errors import UsageError
 from resnet_jax.models.registry import REGISTRY
+from resnet_jax.models.sets import SETS
 from resnet_jax.runs.folder import write_json
 from resnet_jax.runs.opening import open_workdir
 

@@ -8,9 +8,10 @@ from flax import nnx
 from jax import lax
 
 from resnet_jax.hardware.inference import Inference, divided
-from resnet_jax.models.cpu import onednn
+from resnet_jax.models.cpu import grouped, onednn
 from resnet_jax.models.cpu.by_onednn import training_by_onednn
 from resnet_jax.models.cpu.fusion import fused
+from resnet_jax.models.cpu.grouped import kernel_gradient
 from resnet_jax.models.cpu.pooling import max_pool
 from resnet_jax.models.cpu.processor import has_bfloat16, has_onednn
 from resnet_jax.models.layers.convolution import convolve
@@ -248,3 +249,42 @@ def test_a_training_convolution_can_be_batched_and_derived_twice():
         got = jax.jit(curvature)(kernel)
     for ours, theirs in zip(got, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=0.03 * float(jnp.abs(theirs).max()))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "stride", "padding", "groups"),
+    [(4, 3, 1, 1, 8), (4, 3, 1, 1, 2), (3, 3, 2, 1, 8), (2, 3, 1, 0, 8), (2, 5, 1, 2, 4), (2, 1, 1, 0, 4)],
+)
+def test_a_grouped_training_convolution_in_float32_is_that_of_xla_in_float64(count, size, stride, padding, groups):
+    images = draw(count, 9, 12, 32)
+    kernel = draw(size, size, 32 // groups, 64, seed=1)
+
+    def exact(images, kernel):
+        return lax.conv_general_dilated(
+            images,
+            kernel,
+            (stride, stride),
+            [(padding, padding)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+
+    with jax.enable_x64(True):
+        maps, transpose = jax.vjp(exact, *(jnp.asarray(values, jnp.float64) for values in (images, kernel)))
+        cotangents = draw(*maps.shape, seed=2).astype(jnp.float32)
+        expected = [np.asarray(values) for values in (maps, *transpose(jnp.asarray(cotangents, jnp.float64)))]
+    with training_by_onednn(True):
+        got, transpose = jax.vjp(jax.jit(lambda *both: convolve(*both, stride, padding, groups)), images, kernel)
+        derivatives = jax.jit(lambda values: transpose(values))(cotangents)
+    for ours, theirs in zip((got, *derivatives), expected, strict=True):
+        assert ours.dtype == jnp.float32
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6 * np.abs(theirs).max())
+
+
+def test_the_gradient_of_a_grouped_kernel_is_the_same_in_several_parts(monkeypatch):
+    images, gradients = draw(4, 6, 5, 32), draw(4, 6, 5, 32, seed=1)
+    options = {"size": (3, 3), "padding": [(1, 1), (1, 1)], "groups": 8}
+    whole = kernel_gradient(images, gradients, **options)
+    monkeypatch.setattr(grouped, "CHUNK", 2 * images[0].size)
+    parts = kernel_gradient(images, gradients, **options)
+    np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-5 * float(jnp.abs(whole).max()))

@@ -1,8 +1,10 @@
 """Pooling against PyTorch's, and in closed form."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from resnet_jax.models.layers.pooling import AveragePool, MaxPool, adaptive_average, blur, flatten
 
@@ -25,6 +27,26 @@ def test_max_pooling_equals_pytorchs(size, stride, padding, ceil, side):
     maps = MAPS[:, :side]
     expected = theirs(torch.nn.MaxPool2d(size, stride, padding, ceil_mode=ceil), maps)
     np.testing.assert_array_equal(MaxPool(size, stride, padding, ceil)(maps), expected)
+
+
+@pytest.mark.parametrize("size, stride, padding", [(3, 2, 0), (3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 1)])
+@pytest.mark.parametrize("side", [1, 6, 9])
+def test_max_pooling_and_its_derivatives_are_xlas(size, stride, padding, side):
+    maps = jnp.maximum(MAPS[:, :side] + 3, 0)  # as after ReLU: windows have several maxima
+
+    def xlas(maps):
+        return nnx.max_pool(maps, (size, size), (stride, stride), ((padding, padding),) * 2)
+
+    def derivatives(pooling, maps):
+        pooled, transpose = jax.vjp(pooling, maps)
+        cotangents = jnp.cos(jnp.arange(pooled.size, dtype=jnp.float32)).reshape(pooled.shape)
+        along = jax.jvp(lambda maps: jax.vjp(lambda x: pooling(x) ** 3, maps)[1](cotangents)[0], (maps,), (maps,))
+        return pooled, *transpose(cotangents), *along
+
+    ours, theirs = (jax.jit(derivatives, static_argnums=0)(it, maps) for it in (MaxPool(size, stride, padding), xlas))
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    for got, expected in zip(ours[1:], theirs[1:], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_an_incomplete_last_window_counts_with_ceil_alone():

@@ -14,12 +14,14 @@ from jaxtyping import Array, Float
 
 from resnet_jax.models.cpu import onednn
 from resnet_jax.models.cpu.convolution import by_phases, convolve_on_cpu
+from resnet_jax.models.cpu.grouped import kernel_gradient
 from resnet_jax.models.cpu.processor import has_bfloat16
 
 training_by_onednn = jax.make_user_context(False)
-"""Whether a program of one CPU device is traced, whose bfloat16 convolutions and teacher become calls of oneDNN.
+"""Whether a program of one CPU device is traced, in which calls of oneDNN are allowed.
 
-jaxlib can't write such a program to a file. In float32 the forms of `convolve_on_cpu` train as fast or faster."""
+Convolutions in bfloat16, those in float32 with groups, and a teacher's forward pass become such calls. Other convolutions
+in float32 train as fast or faster in the forms of `convolve_on_cpu`. jaxlib can't write such a program to a file."""
 
 Sides = Sequence[tuple[int, int]]
 Sizes = tuple[int, ...]
@@ -30,17 +32,19 @@ Outputs = Float[Array, "batch out_height out_width out_channels"]
 convolution_p = Primitive("convolution_by_onednn")
 
 
-def is_chosen(images: jax.Array) -> bool:
-    """Tell whether a convolution of these images is to be computed here."""
+def is_chosen(images: jax.Array, kernel: jax.Array, groups: int) -> bool:
+    """Tell whether a convolution is to be computed here."""
     static = all(isinstance(extent, int) and extent > 0 for extent in images.shape)
-    return bool(training_by_onednn.value) and images.dtype == jnp.bfloat16 and has_bfloat16() and static
+    grouped = images.dtype == jnp.float32 and groups > 1 and kernel.shape[2] > 1
+    narrow = images.dtype == jnp.bfloat16 and has_bfloat16()
+    return bool(training_by_onednn.value) and static and (grouped or narrow)
 
 
 def convolve(images: Images, kernel: Kernel, stride: int, padding: Sides, groups: int = 1) -> Outputs:
     """Convolve with some zeros before and after each side; negative ones cut pixels off.
 
     The gradient by the images is a convolution with the mirrored kernel, for each phase of a stride. That by the kernel
-    is a sum over the pixels of products of images and gradients, a matrix product for each tap.
+    is a sum over the pixels of products of images and gradients, a matrix product for each tap or, of groups, for all.
     """
     if min(min(side) for side in padding) < 0:
         return _by_xla(images, kernel, stride, padding, groups)
@@ -79,6 +83,8 @@ def _by_images(gradients: Outputs, images: Any, kernel: Kernel, *, stride: int, 
 
 def _by_kernel(gradients: Outputs, images: Images, kernel: Any, *, stride: int, padding: Sides, groups: int) -> Kernel:
     """Return the gradient by the kernel, of which only the shape is known."""
+    if stride == 1 and 1 < groups < images.shape[3]:
+        return kernel_gradient(images, gradients, kernel.aval.shape[:2], padding, groups).astype(kernel.aval.dtype)
     if groups > 1:
         wide, exact = images.astype(jnp.float32), jax.ShapeDtypeStruct(kernel.aval.shape, jnp.float32)
         form = partial(convolve_on_cpu, wide, stride=stride, padding=padding[0][0], groups=groups)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from resnet_jax.models.cpu.taps import on_pixels, output_extent, taps
+from resnet_jax.models.cpu.taps import on_pixels, output_extent, phases, taps
 
 Images = Float[Array, "batch height width channels"]
 Kernel = Float[Array, "size size 1 channels"]
@@ -52,12 +52,12 @@ def _scattered(images: Images, kernel: Kernel, stride: int, padding: int, *, in_
     above, left = (max(0, *(-shift for *_, shift in side)) for side in (rows, columns))
     below, right = (max(0, *(shift for *_, shift in side)) for side in (rows, columns))
     weights = [kernel[row, column, 0] for (_, row, _), (_, column, _) in product(rows, columns)]
-    phases = _phases(images, stride)
+    apart = phases(images, stride)
     total: jax.Array | None = None
     for (row_phase, _, down), (column_phase, _, across) in product(rows, columns):
         if in_turn and total is not None:
             total, weights = lax.optimization_barrier((total, weights))
-        maps, weight = phases[row_phase][column_phase], weights.pop(0)
+        maps, weight = apart[row_phase][column_phase], weights.pop(0)
         term = _multiply(maps, weight) if in_turn else maps * weight
         term = jnp.pad(term, ((0, 0), (above + down, below - down), (left + across, right - across), (0, 0)))
         total = term if total is None else total + term
@@ -77,17 +77,6 @@ def _multiply(maps: Images, weight: Float[Array, " channels"]) -> Images:
     apart = maps.reshape(count // together, together, *rest)
     every = lax.optimization_barrier(jnp.broadcast_to(weight, (count // together, *rest)))
     return jnp.stack([apart[:, each] * every for each in range(together)], 1).reshape(maps.shape)
-
-
-def _phases(images: Images, stride: int) -> list[list[jax.Array]]:
-    """Return every `stride`-th pixel from each of the first rows and columns on, filled up with zeros."""
-    count, height, width, channels = images.shape
-    rows, columns = -(-height // stride), -(-width // stride)
-    whole = jnp.pad(images, ((0, 0), (0, rows * stride - height), (0, columns * stride - width), (0, 0)))
-    apart = whole.reshape(count, rows, stride, columns, stride, channels)
-    return [
-        [each[:, :, 0, :, 0] for each in lax.split(row, (1,) * stride, 4)] for row in lax.split(apart, (1,) * stride, 2)
-    ]
 
 
 def _shifts(extent: int, size: int, stride: int, padding: int) -> Iterator[tuple[int, int, int]]:

@@ -3,6 +3,7 @@
 from itertools import product
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 
@@ -39,3 +40,16 @@ def on_pixels(extent: int, size: int, stride: int, padding: int) -> range:
 def output_extent(extent: int, size: int, stride: int, padding: int) -> int:
     """Return the outputs of a convolution along a side of `extent` pixels."""
     return (extent + 2 * padding - size) // stride + 1
+
+
+def phases(
+    images: Float[Array, "batch height width channels"], stride: int
+) -> list[list[Float[Array, "batch rows columns channels"]]]:
+    """Return every `stride`-th pixel from each of the first rows and columns on, filled up with zeros."""
+    count, height, width, channels = images.shape
+    rows, columns = -(-height // stride), -(-width // stride)
+    whole = jnp.pad(images, ((0, 0), (0, rows * stride - height), (0, columns * stride - width), (0, 0)))
+    apart = whole.reshape(count, rows, stride, columns, stride, channels)
+    return [
+        [each[:, :, 0, :, 0] for each in lax.split(row, (1,) * stride, 4)] for row in lax.split(apart, (1,) * stride, 2)
+    ]

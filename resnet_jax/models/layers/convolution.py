@@ -85,7 +85,7 @@ def convolve(
 
     The result is named "convolution" for the policies of `jax.checkpoint`.
     """
-    if by_onednn.is_chosen(images):
+    if by_onednn.is_chosen(images, kernel, groups):
         maps = by_onednn.convolve(images, kernel, stride, [(padding, padding)] * 2, groups)
         return checkpoint_name(maps, "convolution")
     ours, plain = (

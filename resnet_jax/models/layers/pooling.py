@@ -1,12 +1,15 @@
 """Pooling as PyTorch computes it, NHWC. The classes are values without weights, to be used as layers."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
+
+from resnet_jax.models.cpu.pooling import pool
 
 Maps = Float[Array, "batch height width channels"]
 Pooled = Float[Array, "batch out_height out_width channels"]
@@ -24,7 +27,15 @@ class MaxPool:
 
     def __call__(self, maps: Maps) -> Pooled:
         padding = tuple(self._padding(extent) for extent in maps.shape[1:3])
-        return nnx.max_pool(maps, (self.size, self.size), (self.stride, self.stride), padding)
+
+        def plain(maps: Maps) -> Pooled:
+            return nnx.max_pool(maps, (self.size, self.size), (self.stride, self.stride), padding)
+
+        static = all(isinstance(extent, int) for extent in maps.shape[1:3])  # not a symbol of an exported program
+        if not static or maps.dtype.itemsize < 4:
+            return plain(maps)
+        ours = partial(pool, size=self.size, stride=self.stride, padding=padding)
+        return lax.platform_dependent(maps, cpu=ours, default=plain)
 
     def _padding(self, extent: Any) -> tuple[int, int]:
         if not self.ceil:
