@@ -20,8 +20,8 @@ from resnet_jax.models.cpu.processor import has_bfloat16
 training_by_onednn = jax.make_user_context(False)
 """Whether a program of one CPU device is traced, in which calls of oneDNN are allowed.
 
-Convolutions in bfloat16, those in float32 with groups, and a teacher's forward pass become such calls. Other convolutions
-in float32 train as fast or faster in the forms of `convolve_on_cpu`. jaxlib can't write such a program to a file."""
+Convolutions in bfloat16, those in float32 with groups, and a teacher become such calls. Others in float32
+train as fast or faster in the forms of `convolve_on_cpu`. jaxlib can't write such a program to a file."""
 
 Sides = Sequence[tuple[int, int]]
 Sizes = tuple[int, ...]
