@@ -19,7 +19,7 @@ from resnet_jax.models.cpu.int8 import Plan
 from resnet_jax.models.cpu.processor import has_int8
 
 Item = TypeVar("Item")
-Decoded = UInt8[np.ndarray, "images size size 3"]
+Decoded = UInt8[np.ndarray, "_ size size 3"]
 CALIBRATING, COMPARING = 256, 1000
 """Images, at most."""
 BATCH = 16
@@ -109,7 +109,7 @@ def in_batches(images: Decoded) -> list[Decoded]:
     return [images[start : start + BATCH] for start in starts(images)]
 
 
-def compared(classifier: Classifier, images: Decoded, probabilities: Float[np.ndarray, "images classes"]) -> str:
+def compared(classifier: Classifier, images: Decoded, probabilities: Float[np.ndarray, "_ classes"]) -> str:
     """Compare probabilities with those of the network in float32.
 
     Raises:

@@ -78,7 +78,8 @@ def benchmark(
         with writing(profile, "give another --profile"):
             profile.mkdir(parents=True, exist_ok=True)
     images, times = (128, 5) if set is None else (16, 3)
-    network = ModelConfig(arch, "cifar" if image_size <= LARGEST_CIFAR else "imagenet", width, dtype=dtype)
+    with _explained():
+        network = ModelConfig(arch, "cifar" if image_size <= LARGEST_CIFAR else "imagenet", width, dtype=dtype)
     measure: Measure = partial(_measure, image_size, batch_size or images, repeats or times, against, whole=set is None)
     if set is not None:
         if against is not None:
@@ -115,8 +116,9 @@ def _benchmark_set(
             def say(message: str, place: str = place, update: Callable = status.update) -> None:
                 update(f"{place}: {message}")
 
-            one = partial(measure, network=replace(network, arch=arch), profile=profile and profile / arch)
             try:
+                with _explained():
+                    one = partial(measure, network=replace(network, arch=arch), profile=profile and profile / arch)
                 networks.append(measure_alone(one, say))
             except UserError as error:
                 networks.append({"arch": arch, "failure": str(error)})
