@@ -300,5 +300,5 @@ def test_int8_and_a_type_are_refused_together(folder):
 
 @pytest.mark.skipif(not has_onednn() or not has_int8(), reason="needs oneDNN in jaxlib and instructions for int8")
 def test_int8_is_refused_for_a_network_of_few_channels(folder):
-    with pytest.raises(UserError, match=r"--int8: only 0% of the multiply-adds of resnet18"):
+    with pytest.raises(UserError, match=r"--int8: only 4\d% of the multiply-adds of resnet18"):
         predict(str(folder / "net"), (str(folder / "photos" / "5.png"),), int8=folder / "photos")
