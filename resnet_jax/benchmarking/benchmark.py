@@ -39,7 +39,7 @@ def measure_all(
         against: "torch" to measure PyTorch too, alternating with ours.
         trace: folder for a profiler's trace of the training step.
         say: called with a message about each stage of the work.
-        pieces: those of PIECES to measure, the first two at least.
+        whole: measure all PIECES, otherwise SPEEDS only.
 
     Returns:
         The figures by the names of the JSON object.
