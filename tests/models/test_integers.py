@@ -1,5 +1,7 @@
 """Convolutions of 8-bit integers, the steps that a plan chooses, and networks computed with them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from resnet_jax.hardware.calibration import calibrate
 from resnet_jax.hardware.inference import Inference, divided
 from resnet_jax.models.cpu import onednn
 from resnet_jax.models.cpu.fusion import fused
-from resnet_jax.models.cpu.int8 import Integers, Seen, make_plan
+from resnet_jax.models.cpu.int8 import Integers, Plan, Seen, make_plan
 from resnet_jax.models.cpu.processor import has_int8, has_onednn
 from resnet_jax.models.layers.residual import BottleneckBlock
 from resnet_jax.models.network import Network
@@ -111,18 +113,25 @@ class SmallBottleneck(SmallResNet):
     block, block_options = BottleneckBlock, {"groups": 2, "inner_factor": 2}
 
 
+@functools.cache
 def trained(network: type[ResNet], stem: str) -> tuple:
     """Return the function of a network whose statistics are those of its images, its variables and the images."""
     model, images = network(8, stem=stem, width=16, rngs=nnx.Rngs(0)), jnp.asarray(RNG.normal(size=(8, 32, 32, 3)))
 
     @nnx.jit
     def see(model):
-        for _ in range(60):
-            model(images, train=True)
+        model(images, train=True)
 
-    see(model)
+    for _ in range(60):
+        see(model)
     graphdef, variables = nnx.split(model)
     return (lambda variables, images: nnx.merge(graphdef, variables)(images, train=False)), variables, images
+
+
+@functools.cache
+def planned(network: type[ResNet], stem: str) -> Plan:
+    forward, variables, images = trained(network, stem)
+    return calibrate(forward, variables, [images]).plan
 
 
 @pytest.mark.parametrize(
@@ -130,33 +139,31 @@ def trained(network: type[ResNet], stem: str) -> tuple:
 )
 def test_a_network_of_integers_has_nearly_the_same_logits(network, stem):
     forward, variables, images = trained(network, stem)
-    plan = calibrate(forward, variables, [images]).plan
     logits = Inference(forward)(variables, images)
-    got = Inference(forward, plan=plan)(variables, images)
+    got = Inference(forward, plan=planned(network, stem))(variables, images)
     assert float(jnp.linalg.norm(got - logits) / jnp.linalg.norm(logits - logits.mean(0))) < 0.2
 
 
 def test_all_convolutions_but_the_first_are_of_integers():
     forward, variables, images = trained(SmallResNet, "cifar")
-    plan = calibrate(forward, variables, [images]).plan
-    program = jax.make_jaxpr(fused(forward, lambda: Integers(plan=plan)))(variables, images)
+    integers = lambda: Integers(plan=planned(SmallResNet, "cifar"))  # noqa: E731
+    program = jax.make_jaxpr(fused(forward, integers))(variables, images)
     kinds = [str(eqn.invars[0].aval.dtype) for eqn in program.eqns if eqn.primitive is onednn.convolution_p]
     assert kinds == ["float32"] + ["uint8"] * (len(kinds) - 1) and len(kinds) == 12
 
 
 def test_the_integers_of_the_kernels_are_computed_once():
     forward, variables, images = trained(SmallResNet, "cifar")
-    plan = calibrate(forward, variables, [images]).plan
-    parts = divided(fused(forward, lambda: Integers(plan=plan)), variables, images)
+    integers = lambda: Integers(plan=planned(SmallResNet, "cifar"))  # noqa: E731
+    parts = divided(fused(forward, integers), variables, images)
     prepared = parts.prepare(variables)
     assert sum(array.dtype == jnp.int8 for array in prepared) == 11
 
 
 def test_ranges_are_those_of_all_batches():
     forward, variables, images = trained(SmallResNet, "cifar")
-    whole = calibrate(forward, variables, [images]).plan
     parts = calibrate(forward, variables, [images[:4], images[4:]]).plan
-    for steps, expected in zip(parts.steps, whole.steps, strict=True):
+    for steps, expected in zip(parts.steps, planned(SmallResNet, "cifar").steps, strict=True):
         np.testing.assert_allclose(steps, expected, rtol=1e-5)
 
 
