@@ -15,8 +15,8 @@ from resnet_jax.classifier.predictor import Predictor, make_forward, predictor_o
 from resnet_jax.errors import UserError, printable
 from resnet_jax.hardware.calibration import calibrate
 from resnet_jax.hardware.compilation import compiler_options
-from resnet_jax.models.cpu.int8 import Plan
 from resnet_jax.models.cpu.processor import has_int8
+from resnet_jax.models.cpu.quantization import Plan
 
 Item = TypeVar("Item")
 Decoded = UInt8[np.ndarray, "_ size size 3"]

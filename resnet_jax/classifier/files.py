@@ -21,8 +21,8 @@ from resnet_jax.classifier.predictor import predictor_of
 from resnet_jax.classifier.preprocessing import Preprocessing
 from resnet_jax.data.reading.formats import remedy
 from resnet_jax.data.reading.skipped import what_is
-from resnet_jax.models.cpu.int8 import Plan
 from resnet_jax.models.cpu.processor import Precision
+from resnet_jax.models.cpu.quantization import Plan
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MANY = 256

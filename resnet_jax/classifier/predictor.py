@@ -17,8 +17,8 @@ from resnet_jax.classifier.tta import Tta, averaged_logits
 from resnet_jax.hardware.compilation import compiler_options
 from resnet_jax.hardware.inference import Inference
 from resnet_jax.hardware.sharding import make_mesh, replicated, settle, sharded
-from resnet_jax.models.cpu.int8 import Plan
 from resnet_jax.models.cpu.processor import Precision
+from resnet_jax.models.cpu.quantization import Plan
 
 
 class Prediction(NamedTuple):

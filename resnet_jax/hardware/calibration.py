@@ -10,7 +10,8 @@ from jaxtyping import Array, PyTree
 
 from resnet_jax.hardware.compilation import compile_lowered
 from resnet_jax.models.cpu.fusion import fused
-from resnet_jax.models.cpu.int8 import Plan, Recorder, make_plan
+from resnet_jax.models.cpu.int8 import Recorder
+from resnet_jax.models.cpu.quantization import Plan, make_plan
 
 
 class Calibrated(NamedTuple):

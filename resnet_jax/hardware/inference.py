@@ -16,7 +16,8 @@ from resnet_jax.hardware.compilation import compile_lowered
 from resnet_jax.hardware.packing import find_blocks, pack
 from resnet_jax.models.cpu import onednn
 from resnet_jax.models.cpu.fusion import fused
-from resnet_jax.models.cpu.int8 import Integers, Plan
+from resnet_jax.models.cpu.int8 import Integers
+from resnet_jax.models.cpu.quantization import Plan
 
 CHUNK = 16 * 224 * 224
 """Pixels computed at a time: with more, the maps leave the processor's caches and take new pages of memory."""

@@ -12,8 +12,9 @@ from resnet_jax.hardware.calibration import calibrate
 from resnet_jax.hardware.inference import Inference, divided
 from resnet_jax.models.cpu import onednn
 from resnet_jax.models.cpu.fusion import fused
-from resnet_jax.models.cpu.int8 import Integers, Plan, Seen, make_plan
+from resnet_jax.models.cpu.int8 import Integers
 from resnet_jax.models.cpu.processor import has_int8, has_onednn
+from resnet_jax.models.cpu.quantization import Plan, Seen, make_plan
 from resnet_jax.models.layers.residual import BottleneckBlock
 from resnet_jax.models.network import Network
 from resnet_jax.models.resnet import ResNet
