@@ -10,7 +10,7 @@ from flax import nnx
 
 from resnet_jax import Conv
 from resnet_jax.models.layers.dropout import StochasticDepth
-from resnet_jax.models.layers.initializers import truncated_normal
+from resnet_jax.models.layers.initializers import next_key, truncated_normal
 from resnet_jax.models.layers.layer_norm import LayerNorm
 from resnet_jax.models.layers.pooling import AveragePool
 from resnet_jax.models.layers.residual import ResNetBlock
@@ -20,6 +20,13 @@ from resnet_jax.models.resnet_d import ResNetDBlock
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("make", [lambda: nnx.Rngs(0), lambda: nnx.Rngs(1, params=2)])
+def test_the_next_keys_are_those_of_flax(make):
+    ours, flaxs = make(), make()
+    got, expected = [next_key(ours) for _ in range(3)], [flaxs.params() for _ in range(3)]
+    assert got == expected and ours.params() == flaxs.params()
 
 
 def test_layer_norm_normalizes_the_channels_of_each_pixel_by_their_biased_variance():

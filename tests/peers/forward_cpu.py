@@ -2,7 +2,8 @@
 
     python tests/peers/forward_cpu.py --batch-sizes 1 8 32
 
-onnxruntime runs the network that `resnet-jax export` writes. The weights are random. It takes the extra `parity`.
+onnxruntime runs the networks that `resnet-jax export` writes, in float32 and int8. The weights are random, and so are
+the images that calibrate integers. It takes the extra `parity`.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -20,15 +22,18 @@ import onnxruntime
 import torch
 import torchvision
 from flax import nnx
+from PIL import Image
 
+from resnet_jax.classifier.calibration import quantize
 from resnet_jax.classifier.classifier import Classifier, load_classifier
 from resnet_jax.classifier.precision import computes_on_cpu
 from resnet_jax.classifier.predictor import Predictor
+from resnet_jax.models.cpu.quantization import Plan
 
 
-def ours(classifier: Classifier, images: np.ndarray, precision: str) -> Callable:
+def ours(classifier: Classifier, images: np.ndarray, precision: Literal["float32", "bfloat16"] | Plan) -> Callable:
     predictor = Predictor(classifier, batch_size=len(images), often=True, precision=precision)
-    assert computes_on_cpu(predictor.mesh.size) and predictor.precision == precision
+    assert computes_on_cpu(predictor.mesh.size)
     return partial(predictor, images)
 
 
@@ -67,17 +72,15 @@ def main() -> None:
     model = torchvision.models.resnet18().eval()
     with tempfile.TemporaryDirectory() as folder:
         torch.save(model.state_dict(), Path(folder) / "r18.pth")
-        export = [
-            "export",
-            f"{folder}/r18.pth",
-            "--format",
-            "onnx",
-            "--with-preprocessing",
-            "--out",
-            f"{folder}/r18.onnx",
-        ]
-        subprocess.run([sys.executable, "-m", "resnet_jax", *export], check=True, stdout=subprocess.DEVNULL)
+        calibrating = [(f"{number}.png", Path(folder) / f"{number}.png") for number in range(64)]
+        for seed, (_, path) in enumerate(calibrating):
+            Image.fromarray(np.random.default_rng(seed).integers(0, 256, (224, 224, 3), np.uint8)).save(path)
+        for name, options in {"float32": [], "int8": ["--int8", folder]}.items():
+            export = ["export", f"{folder}/r18.pth", "--format", "onnx", "--with-preprocessing"]
+            command = [sys.executable, "-m", "resnet_jax", *export, "--out", f"{folder}/{name}.onnx", *options]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         classifier = load_classifier(f"{folder}/r18.pth")
+        plan, _ = quantize(classifier, calibrating)
         model = model.to(memory_format=torch.channels_last)
         for size in arguments.batch_sizes:
             images = np.random.default_rng(0).integers(0, 256, (size, 224, 224, 3), np.uint8)
@@ -85,11 +88,13 @@ def main() -> None:
                 "XLA float32": without_onednn(classifier, images),
                 "ours float32": ours(classifier, images, "float32"),
                 "ours bfloat16": ours(classifier, images, "bfloat16"),
+                "ours int8": ours(classifier, images, plan),
                 "PyTorch float32": by_torch(model, images, narrow=False, compiled=False),
                 "PyTorch float32 compiled": by_torch(model, images, narrow=False, compiled=True),
                 "PyTorch bfloat16": by_torch(model, images, narrow=True, compiled=False),
                 "PyTorch bfloat16 compiled": by_torch(model, images, narrow=True, compiled=True),
-                "onnxruntime float32": by_onnxruntime(Path(folder) / "r18.onnx", images),
+                "onnxruntime float32": by_onnxruntime(Path(folder) / "float32.onnx", images),
+                "onnxruntime int8": by_onnxruntime(Path(folder) / "int8.onnx", images),
             }
             seconds: dict[str, list[float]] = {name: [] for name in works}
             for work in works.values():

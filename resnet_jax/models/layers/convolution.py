@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from resnet_jax.models.cpu import by_onednn
 from resnet_jax.models.cpu.convolution import convolution, convolve_on_cpu
-from resnet_jax.models.layers.initializers import Initializer, kaiming_normal
+from resnet_jax.models.layers.initializers import Initializer, kaiming_normal, next_key
 
 
 class Conv(nnx.Module):
@@ -51,8 +51,8 @@ class Conv(nnx.Module):
                 f"Conv got {in_channels} -> {out_channels} channels; expected multiples of groups={groups}"
             )
         shape = (kernel_size, kernel_size, in_channels // groups, out_channels)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(bias_init(rngs.params(), (out_channels,), jnp.float32)) if bias else None
+        self.kernel = nnx.Param(kernel_init(next_key(rngs), shape, jnp.float32))
+        self.bias = nnx.Param(bias_init(next_key(rngs), (out_channels,), jnp.float32)) if bias else None
         self.stride = stride
         self.padding = kernel_size // 2 if padding is None else padding
         self.groups = groups

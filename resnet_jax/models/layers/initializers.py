@@ -10,10 +10,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float, Key
 
 Initializer = Callable[..., Any]
 """A function of key, shape and type, as in `jax.nn.initializers`."""
+
+
+def next_key(rngs: nnx.Rngs) -> Key[Array, ""]:
+    """Return what `rngs.params()` returns, with the same effect on `rngs`.
+
+    That call sets its counter by index, for which Flax asks a tracer for its sharding. It has none, and JAX's error says
+    where it comes from, which takes the longer the more layers have been traced.
+    """
+    stream = rngs.params
+    count = stream.count.get_value()
+    stream.count.set_value(count + 1)
+    return jax.random.fold_in(stream.key.get_value(), count)
 
 
 def kaiming_normal(key: Key[Array, ""], shape: tuple[int, ...], dtype: Any = jnp.float32) -> Float[Array, "..."]:
