@@ -12,7 +12,7 @@ if not ON_GPU:
 # Compiling takes most of a test's time. The CI script sets 0 for the parity tests, which compare rounding.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and version("jaxlib").startswith("0.10."):
-    # They halve it again; jaxlib 0.12 refuses the first. The tests keep all cores busy, so a program is compiled by one.
+    # They halve it again; jaxlib 0.12 refuses the first. All cores are busy with tests: each compiles with one thread.
     flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
 

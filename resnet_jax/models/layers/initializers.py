@@ -20,8 +20,8 @@ Initializer = Callable[..., Any]
 def next_key(rngs: nnx.Rngs) -> Key[Array, ""]:
     """Return what `rngs.params()` returns, with the same effect on `rngs`.
 
-    That call sets its counter by index, for which Flax asks a tracer for its sharding. It has none, and JAX's error says
-    where it comes from, which takes the longer the more layers have been traced.
+    That call sets its counter by index, for which Flax asks for its sharding. A tracer has none, and JAX's error says
+    where the tracer comes from, which takes the longer the more layers have been traced.
     """
     stream = rngs.params
     count = stream.count.get_value()
