@@ -67,7 +67,7 @@ TRAINED = (
         "% per training second", "accuracy_per_training_second", _trained("accuracy_per_training_second", 100.0), ".3g"
     ),
     Column("% per M parameters", "accuracy_per_m_params", _trained("accuracy_per_million_parameters", 100.0), ".3g"),
-    Column("% per GMAC", "accuracy_per_gmac", _trained("accuracy_per_giga_multiply_adds", 100.0), ".3g"),
+    Column("% per GMAC", "accuracy_per_gmac", _trained("accuracy_per_giga_multiply_adds", 100.0), ",.0f"),
 )
 PUBLISHED = tuple(
     Column(f"published {weights[-2:]} {figure}, %", f"published_{figure}_{weights[-2:].lower()}", value, ".2f")

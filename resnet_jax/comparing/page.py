@@ -14,7 +14,7 @@ from resnet_jax.comparing.conditions import conditions_of
 from resnet_jax.comparing.pareto import Point
 from resnet_jax.comparing.plots import draw_curves, draw_speeds, draw_tradeoff
 from resnet_jax.comparing.recommend import RULES, recommend
-from resnet_jax.comparing.remarks import remarks_of
+from resnet_jax.comparing.remarks import learned_nothing, remarks_of
 from resnet_jax.comparing.speed import speed_sentences, speeds_of
 from resnet_jax.errors import writing
 
@@ -63,6 +63,7 @@ def content_of(comparison: Mapping[str, Any]) -> dict[str, Any]:
     networks, settings = comparison["networks"], comparison["settings"]
     recommendation, groups = recommend(comparison), groups_of(networks)
     trained = [network for network in networks if network.get("trained")]
+    failed = [network for network in networks if learned_nothing(network, settings["classes"])]
     curves = Plot("Mean over the seeds, and one standard deviation", Markup(draw_curves(trained))) if trained else None
     return {
         "subject": settings.get("dataset") or f"images of {settings['image_size']} pixels",
@@ -75,8 +76,8 @@ def content_of(comparison: Mapping[str, Any]) -> dict[str, Any]:
         "sources": [
             (network["arch"], network["published"][0]["source"]) for network in networks if network["published"]
         ],
-        "tradeoffs": tradeoffs_of(networks),
-        "accuracy_source": _accuracy_source(comparison),
+        "tradeoffs": tradeoffs_of([network for network in networks if network not in failed]),
+        "accuracy_source": _accuracy_source(comparison, failed),
         "curves": curves,
         "timm": TIMM,
         "speed_sentences": speed_sentences(networks),
@@ -141,9 +142,12 @@ def speed_plots_of(networks: Sequence[Network]) -> list[Plot]:
     return plots
 
 
-def _accuracy_source(comparison: Mapping[str, Any]) -> str:
+def _accuracy_source(comparison: Mapping[str, Any], failed: Sequence[Network]) -> str:
     settings = comparison["settings"]
     if not was_trained(comparison["networks"]):
         return "The accuracies are published ones: ImageNet top-1 of torchvision's V1 weights, not measured here."
     seeds = f"the mean over {settings['seeds']} seeds" if settings["seeds"] > 1 else "one seed"
-    return f"The accuracies are those of networks trained here with {settings['recipe']}, {seeds}."
+    text = f"The accuracies are those of networks trained here with {settings['recipe']}, {seeds}."
+    if failed:
+        text += f" Left out, since they are about as good as guessing: {', '.join(it['arch'] for it in failed)}."
+    return text

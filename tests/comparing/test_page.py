@@ -90,6 +90,15 @@ def test_remarks_are_shown(tmp_path):
     assert "resnet18: memory does not suffice" in page_of(made_up, tmp_path)
 
 
+def test_a_network_that_guesses_is_not_drawn_on_the_pareto_front(tmp_path):
+    made_up = comparison(("resnet18", "squeezenet1_1"), seeds=1)
+    made_up["networks"][1]["trained"]["accuracy_mean"] = 0.1
+    page = page_of(made_up, tmp_path)
+    plots = page[page.index("Accuracy against latency") : page.index("Learning curves")]
+    assert "resnet18" in plots and "squeezenet1_1" not in plots
+    assert "Left out, since they are about as good as guessing: squeezenet1_1." in page
+
+
 @pytest.mark.parametrize("accuracy, is_remarked", [(0.1, True), (0.13, False)])
 def test_a_network_that_guesses_among_ten_classes_is_remarked(tmp_path, accuracy, is_remarked):
     made_up = comparison(("resnet18",), seeds=1)
