@@ -104,7 +104,7 @@ def test_the_schedule_is_float32_in_64_bits(name):
     np.testing.assert_allclose(wide, narrow, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["sgd", pytest.param("lamb", marks=pytest.mark.slow), "muon"])  # RandAugment compiles
 def test_order_and_augmentation_are_the_same_in_64_bits(name):
     def batch():
         it = program(CONFIGS[name])

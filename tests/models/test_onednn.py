@@ -37,12 +37,21 @@ def draw(*shape: int, seed: int = 0) -> jax.Array:
 
 
 def network(arch: str, dtype=jnp.float32, **options):
-    model = Network(arch, **options).build(rngs=nnx.Rngs(1))
-    variables = jax.tree.map(lambda leaf: leaf + 0.1 * draw(*leaf.shape), nnx.to_pure_dict(nnx.state(model)))
-    variables = jax.tree.map_with_path(
-        lambda path, leaf: jnp.abs(leaf) + 0.5 if path[-1].key == "var" else leaf, variables
-    )
-    graphdef = nnx.graphdef(Network(arch, **options).abstract(dtype=dtype))
+    """Return the function of a network and drawn variables, by NumPy: JAX would compile a program for each shape."""
+    rng = np.random.default_rng(1)
+    graphdef, state = nnx.split(Network(arch, **options).abstract(dtype=dtype))
+
+    def drawn(path, leaf) -> jax.Array:
+        noise = rng.standard_normal(leaf.shape, np.float32)
+        match path[-1].key:
+            case "kernel":
+                return jnp.asarray(noise * np.float32(np.sqrt(2 / np.prod(leaf.shape[:-1]))))
+            case "scale" | "var":
+                return jnp.asarray(1 + np.abs(0.1 * noise))
+            case _:
+                return jnp.asarray(0.1 * noise)
+
+    variables = jax.tree.map_with_path(drawn, nnx.to_pure_dict(state))
     return (lambda variables, images: nnx.merge(graphdef, variables)(images)), variables
 
 
