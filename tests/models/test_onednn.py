@@ -29,6 +29,7 @@ OTHERS = [  # each has parts that the others have not; compiling them takes minu
     *("mobilenet_v3_large", "resnext50_32x4d", "densenet121", "squeezenet1_1", "shufflenet_v2_x1_0"),
     *("efficientnet_b0", "convnext_tiny", "alexnet"),
 ]
+GAIN = 1.8  # of a kernel's variance, with which the differences between images neither vanish nor explode
 ROUNDING = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}
 
 
@@ -45,7 +46,7 @@ def network(arch: str, dtype=jnp.float32, **options):
         noise = rng.standard_normal(leaf.shape, np.float32)
         match path[-1].key:
             case "kernel":
-                return jnp.asarray(noise * np.float32(np.sqrt(2 / np.prod(leaf.shape[:-1]))))
+                return jnp.asarray(noise * np.float32(np.sqrt(GAIN / np.prod(leaf.shape[:-1]))))
             case "scale" | "var":
                 return jnp.asarray(1 + np.abs(0.1 * noise))
             case _:
