@@ -33,7 +33,7 @@ from resnet_jax.models.cpu.quantization import Plan
 
 def ours(classifier: Classifier, images: np.ndarray, precision: Literal["float32", "bfloat16"] | Plan) -> Callable:
     predictor = Predictor(classifier, batch_size=len(images), often=True, precision=precision)
-    assert computes_on_cpu(predictor.mesh.size)
+    assert computes_on_cpu(predictor.mesh.size) and (isinstance(precision, Plan) or predictor.precision == precision)
     return partial(predictor, images)
 
 
@@ -72,10 +72,12 @@ def main() -> None:
     model = torchvision.models.resnet18().eval()
     with tempfile.TemporaryDirectory() as folder:
         torch.save(model.state_dict(), Path(folder) / "r18.pth")
-        calibrating = [(f"{number}.png", Path(folder) / f"{number}.png") for number in range(64)]
+        pictures = Path(folder) / "pictures"
+        pictures.mkdir()
+        calibrating = [(f"{number}.png", pictures / f"{number}.png") for number in range(64)]
         for seed, (_, path) in enumerate(calibrating):
             Image.fromarray(np.random.default_rng(seed).integers(0, 256, (224, 224, 3), np.uint8)).save(path)
-        for name, options in {"float32": [], "int8": ["--int8", folder]}.items():
+        for name, options in {"float32": [], "int8": ["--int8", str(pictures)]}.items():
             export = ["export", f"{folder}/r18.pth", "--format", "onnx", "--with-preprocessing"]
             command = [sys.executable, "-m", "resnet_jax", *export, "--out", f"{folder}/{name}.onnx", *options]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
