@@ -87,7 +87,7 @@ def test_a_convolution_in_bfloat16_keeps_its_kernel_in_float32():
     assert conv.kernel.dtype == jnp.float32
 
 
-DENSE = [(1, 2, 0, 1), (3, 2, 1, 1), (7, 2, 3, 1), (3, 3, 1, 1), (3, 2, 0, 1), (5, 4, 2, 1), (2, 2, 0, 1)]
+DENSE = [(1, 1, 0, 1), (1, 2, 0, 1), (3, 2, 1, 1), (7, 2, 3, 1), (3, 3, 1, 1), (3, 2, 0, 1), (5, 4, 2, 1), (2, 2, 0, 1)]
 GROUPED = [(3, 1, 1, 2), (3, 2, 1, 2), (1, 1, 0, 4), (3, 1, 1, 4)]
 DEPTHWISE = [(3, 1, 1, 12), (3, 2, 1, 12), (5, 2, 2, 12), (7, 1, 3, 12)]
 
@@ -102,7 +102,12 @@ def test_the_convolution_for_cpus_has_the_values_and_gradients_of_xlas(
     compare_with_xla(image_size, kernel_size, stride, padding, groups, batch=2 * depthwise.NEIGHBORS)
 
 
-@pytest.mark.parametrize("kernel_size, stride, padding, groups", [*DENSE[1:4], *DEPTHWISE])
+def test_the_gradient_of_a_depthwise_kernel_is_the_same_for_a_batch_in_parts(monkeypatch):
+    monkeypatch.setattr(depthwise, "LARGE", 0)
+    compare_with_xla(8, 3, 2, 1, 12, batch=depthwise.PARTS * depthwise.NEIGHBORS)
+
+
+@pytest.mark.parametrize("kernel_size, stride, padding, groups", [*DENSE[2:5], *DEPTHWISE])
 @pytest.mark.parametrize("image_size", [1, 2])
 def test_taps_that_lie_on_padding_for_all_outputs_change_nothing(image_size, kernel_size, stride, padding, groups):
     compare_with_xla(image_size, kernel_size, stride, padding, groups)

@@ -1,6 +1,6 @@
 """A convolution by oneDNN with its derivatives, for the training step on a CPU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from typing import Any
@@ -20,7 +20,7 @@ from resnet_jax.models.cpu.processor import has_bfloat16
 training_by_onednn = jax.make_user_context(False)
 """Whether a program of one CPU device is traced, in which calls of oneDNN are allowed.
 
-Convolutions in bfloat16, those in float32 with groups, and a teacher become such calls. Others in float32
+Convolutions in bfloat16, grouped and depthwise ones in float32, and a teacher become such calls. Others in float32
 train as fast or faster in the forms of `convolve_on_cpu`. jaxlib can't write such a program to a file."""
 
 Sides = Sequence[tuple[int, int]]
@@ -35,7 +35,7 @@ convolution_p = Primitive("convolution_by_onednn")
 def is_chosen(images: jax.Array, kernel: jax.Array, groups: int) -> bool:
     """Tell whether a convolution is to be computed here."""
     static = all(isinstance(extent, int) and extent > 0 for extent in images.shape)
-    grouped = images.dtype == jnp.float32 and groups > 1 and kernel.shape[2] > 1
+    grouped = images.dtype == jnp.float32 and groups > 1
     narrow = images.dtype == jnp.bfloat16 and has_bfloat16()
     return bool(training_by_onednn.value) and static and (grouped or narrow)
 
@@ -72,8 +72,7 @@ def _by_images(gradients: Outputs, images: Any, kernel: Kernel, *, stride: int, 
     if stride > 1:
         dense = partial(convolve, groups=groups)
         form = partial(convolve_on_cpu, groups=groups) if depthwise else partial(by_phases, dense=dense)
-        transpose = jax.linear_transpose(lambda images: form(images, kernel, stride, before), images.aval)
-        return transpose(gradients)[0]
+        return _pullback(lambda images: form(images, kernel, stride, before), images.aval, gradients)
     height, width, inputs, outputs = kernel.shape
     apart = kernel[::-1, ::-1].reshape(height, width, inputs, groups, outputs // groups)
     mirrored = apart.transpose(0, 1, 4, 3, 2).reshape(height, width, outputs // groups, groups * inputs)
@@ -88,12 +87,16 @@ def _by_kernel(gradients: Outputs, images: Images, kernel: Any, *, stride: int, 
     if groups > 1:
         wide, exact = images.astype(jnp.float32), jax.ShapeDtypeStruct(kernel.aval.shape, jnp.float32)
         form = partial(convolve_on_cpu, wide, stride=stride, padding=padding[0][0], groups=groups)
-        (sums,) = jax.linear_transpose(form, exact)(gradients.astype(jnp.float32))
-        return sums.astype(kernel.aval.dtype)
+        return _pullback(form, exact, gradients.astype(jnp.float32)).astype(kernel.aval.dtype)
     flat = gradients.reshape(-1, gradients.shape[3])
     taps = _taps(images, kernel.aval.shape[:2], gradients.shape[1:3], stride, padding)
     sums = [onednn.products(pixels.reshape(-1, pixels.shape[3]), flat) for pixels in taps]
     return jnp.stack(sums).reshape(kernel.aval.shape).astype(kernel.aval.dtype)
+
+
+def _pullback(linear: Callable[[jax.Array], Outputs], operand: Any, gradients: Outputs) -> jax.Array:
+    """Transpose a linear function by its own derivative, which `jax.linear_transpose` would not ask for."""
+    return jax.vjp(linear, jnp.zeros(operand.shape, operand.dtype))[1](gradients)[0]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3, 4))

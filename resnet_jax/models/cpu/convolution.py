@@ -38,6 +38,8 @@ def convolve_on_cpu(images: Images, kernel: Kernel, stride: int, padding: int, g
     if groups > 1:
         dense = partial(convolve_on_cpu, stride=stride, padding=padding, groups=1)
         return by_blocks(dense, images, kernel, groups)
+    if size == 1 and padding == 0:
+        return _pointwise(images[:, ::stride, ::stride], kernel)
     if size > 1 and math.prod(outputs) <= 4:
         return _matrix_product(images, kernel, stride, padding)
     if stride > 1:
@@ -58,6 +60,20 @@ def _matrix_product(images: Images, kernel: Kernel, stride: int, padding: int) -
     """Convolve by a matrix product, for outputs of up to 2x2 pixels: XLA's convolution takes 15 to 50 times as long."""
     patches, weights = taps(images, kernel, stride, padding)
     return jnp.concatenate(patches, -1) @ weights.reshape(-1, kernel.shape[-1])
+
+
+@jax.custom_jvp
+def _pointwise(images: Images, kernel: Kernel) -> Outputs:
+    """Convolve with a 1x1 kernel, whose gradient is a matrix product: XLA's convolution takes up to 6 times as long."""
+    return convolution(images, kernel, 1, 0)
+
+
+@_pointwise.defjvp
+def _pointwise_jvp(primals, tangents):
+    (images, kernel), (images_dot, kernel_dot) = primals, tangents
+    out = convolution(images, kernel, 1, 0)
+    by_kernel = images.reshape(-1, images.shape[3]) @ kernel_dot[0, 0]
+    return out, convolution(images_dot, kernel, 1, 0) + by_kernel.reshape(out.shape)
 
 
 def convolution(images: Images, kernel: Kernel, stride: int, padding: int, groups: int = 1) -> Outputs:
