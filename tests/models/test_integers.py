@@ -136,7 +136,8 @@ def planned(network: type[ResNet], stem: str) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("network", "stem"), [(SmallResNet, "imagenet"), (SmallResNet, "cifar"), (SmallBottleneck, "cifar")]
+    ("network", "stem"),
+    [pytest.param(SmallResNet, "imagenet", marks=pytest.mark.slow), (SmallResNet, "cifar"), (SmallBottleneck, "cifar")],
 )
 def test_a_network_of_integers_has_nearly_the_same_logits(network, stem):
     forward, variables, images = trained(network, stem)

@@ -1,5 +1,7 @@
 """Convolutions by oneDNN with what follows them, and networks computed with them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -230,14 +232,16 @@ def test_the_derivatives_of_a_training_convolution_are_those_of_xla(size, stride
     def outputs(images, kernel):
         return convolve(images, kernel, stride, padding, groups)
 
-    maps, transpose = jax.vjp(outputs, images, kernel)
-    cotangents = draw(*maps.shape, seed=2)
-    expected = maps, *transpose(cotangents)
+    @jax.jit
+    def derived(images, kernel, cotangents):
+        maps, transpose = jax.vjp(outputs, images, kernel)
+        return maps, *transpose(cotangents)
+
+    arguments = images, kernel, draw(*jax.eval_shape(outputs, images, kernel).shape, seed=2)
+    expected = derived(*arguments)
     with training_by_onednn(True):
-        narrow = [values.astype(jnp.bfloat16) for values in (images, kernel)]
-        got, transpose = jax.vjp(jax.jit(outputs), *narrow)
-        derivatives = jax.jit(lambda values: transpose(values))(cotangents.astype(jnp.bfloat16))
-    for ours, theirs in zip((got, *derivatives), expected, strict=True):
+        got = derived(*(values.astype(jnp.bfloat16) for values in arguments))
+    for ours, theirs in zip(got, expected, strict=True):
         assert ours.dtype == jnp.bfloat16
         np.testing.assert_allclose(ours.astype(jnp.float32), theirs, atol=0.02 * float(jnp.abs(theirs).max()))
 
@@ -282,14 +286,18 @@ def test_a_grouped_training_convolution_in_float32_is_that_of_xla_in_float64(cou
             feature_group_count=groups,
         )
 
+    @partial(jax.jit, static_argnums=0)
+    def derived(outputs, images, kernel, cotangents):
+        maps, transpose = jax.vjp(outputs, images, kernel)
+        return maps, *transpose(cotangents)
+
+    arguments = images, kernel, draw(*jax.eval_shape(exact, images, kernel).shape, seed=2)
     with jax.enable_x64(True):
-        maps, transpose = jax.vjp(exact, *(jnp.asarray(values, jnp.float64) for values in (images, kernel)))
-        cotangents = draw(*maps.shape, seed=2).astype(jnp.float32)
-        expected = [np.asarray(values) for values in (maps, *transpose(jnp.asarray(cotangents, jnp.float64)))]
+        wide = [jnp.asarray(values, jnp.float64) for values in arguments]
+        expected = [np.asarray(values) for values in derived(exact, *wide)]
     with training_by_onednn(True):
-        got, transpose = jax.vjp(jax.jit(lambda *both: convolve(*both, stride, padding, groups)), images, kernel)
-        derivatives = jax.jit(lambda values: transpose(values))(cotangents)
-    for ours, theirs in zip((got, *derivatives), expected, strict=True):
+        got = derived(lambda *both: convolve(*both, stride, padding, groups), *arguments)
+    for ours, theirs in zip(got, expected, strict=True):
         assert ours.dtype == jnp.float32
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6 * np.abs(theirs).max())
 

@@ -113,7 +113,7 @@ def reference() -> tuple[TrainState, TrainMetrics]:
     return run()
 
 
-@pytest.fixture(scope="module", params=[2, 8])
+@pytest.fixture(scope="module", params=[pytest.param(2, marks=pytest.mark.slow), 8])  # another step to compile
 def several(request) -> TrainState:
     """Return the state after training on several devices."""
     return run(devices=request.param)[0]

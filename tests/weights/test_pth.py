@@ -512,6 +512,7 @@ GREEDY: dict[str, Callable[[], bytes]] = {
 
 LONG = (  # because of the run-time type checks
     *("many sets", "many dictionaries of an item", "many views of a tensor", "a set made again and again"),
+    *("many lists", "many entries", "many remembered dictionaries"),
 )
 
 
