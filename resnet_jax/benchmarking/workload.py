@@ -54,7 +54,7 @@ class Workload:
         count = (steps if steps < 50 else steps // 50 * 50) * batch_size  # whole calls only: one program
         dataset = random_dataset(count, image_size, num_classes, batch_size)
         self.run, self._state = assemble(self.config, dataset, self.mesh)
-        self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: make_model(self.config, num_classes)))
+        self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: make_model(self.config, num_classes, jax.random.key(0))))
         self.compile_seconds: dict[str, float] = {}
 
     @property

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -27,6 +26,9 @@ CPU_OPTIONS: dict[str, bool | str] = {
 }
 
 COMPILING = ThreadPoolExecutor(1, "compiling")
+KEPT: dict[Any, Compiled] = {}
+"""The latest programs that call oneDNN, which jaxlib can't write to files. All seeds of a comparison run the same."""
+MOST_KEPT = 8
 
 
 class CompiledStep:
@@ -92,13 +94,23 @@ def lower_step(step: Callable, state: PyTree, *rest: PyTree) -> Lowered:
 def compile_lowered(lowered: Lowered, options: dict[str, bool | str] | None = None) -> Compiled:
     """Compile in another thread, so that Ctrl-C ends the wait at once instead of when the program is compiled.
 
+    A program is compiled once: it is kept in the folder of JAX's compilation cache or, if it calls oneDNN, in memory.
+
     Raises:
         UserError: JAX_DISABLE_JIT is set, with which JAX runs no compiled program.
     """
     if _jit_is_disabled():
         raise UserError("JAX_DISABLE_JIT is set, and nothing is compiled then: unset it for this command")
-    with compiling_anew() if _calls_onednn(lowered) else nullcontext():  # jaxlib can't keep such a program
+    text = lowered.as_text() if has_onednn() else ""
+    if "__onednn$" not in text:
         return COMPILING.submit(lowered.compile, compiler_options=options).result()
+    key = text, lowered.in_tree, lowered.out_tree, repr(options)
+    if key not in KEPT or not _can_keep():
+        with compiling_anew():
+            KEPT[key] = COMPILING.submit(lowered.compile, compiler_options=options).result()
+        if len(KEPT) > MOST_KEPT:
+            del KEPT[next(iter(KEPT))]
+    return KEPT[key]
 
 
 @cache
@@ -113,8 +125,10 @@ def compiler_options(platform: str) -> dict[str, bool | str]:
     return CPU_OPTIONS
 
 
-def _calls_onednn(lowered: Lowered) -> bool:
-    return has_onednn() and "__onednn$" in lowered.as_text()
+def _can_keep() -> bool:
+    """Tell whether programs are kept, and have their constants in their text."""
+    config: Any = jax.config
+    return config.jax_enable_compilation_cache and not config.jax_use_simplified_jaxpr_constants
 
 
 def _is_one_cpu(leaves: Sequence[Any]) -> bool:

@@ -132,7 +132,7 @@ def lower(
         small: whether the step shrinks its images, as in the first epochs of some recipes.
     """
     config = replace(job.config, train=replace(job.config.train, batch_size=batch_size))
-    make = partial(make_model, config, job.classes)
+    make = partial(make_model, config, job.classes, jax.random.key(0))
     shape = (job.image_size, job.image_size, 3)
     shapes = Shapes(job.images, shape, job.classes, streamed=job.feed == "stream")
     teacher = _teacher(config.train.teacher, job.classes, config.model.dtype)

@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Key
 
 from resnet_jax.classifier.pretrained import load_torchvision
 from resnet_jax.classifier.trained import Trained, read_trained
@@ -19,18 +20,17 @@ OPTIONS = ("recompute", "drop_path")
 """Fields of `ModelConfig` that not every network has."""
 
 
-def make_model(config: Config, num_classes: int) -> ConvNet:
-    """Draw the weights of the network that a resolved configuration describes.
+def make_model(config: Config, num_classes: int, key: Key[Array, ""]) -> ConvNet:
+    """Draw the weights of the network that a resolved configuration describes, from `key` instead of its seed.
 
     Raises:
         UsageError: the architecture does not exist in this width, or does not have one of `OPTIONS`.
     """
     network = Network(config.model.arch, num_classes, config.model.stem, config.model.width)
-    keys = split_by_purpose(jax.random.key(config.train.seed))
     assert config.model.dtype is not None
     options = {name: value for name in OPTIONS if (value := getattr(config.model, name))}
     try:
-        return network.build(dtype=jnp.dtype(config.model.dtype), rngs=nnx.Rngs(params=keys.params), **options)
+        return network.build(dtype=jnp.dtype(config.model.dtype), rngs=nnx.Rngs(params=key), **options)
     except ValueError as error:
         option = "width" if config.model.width != PUBLISHED_WIDTH else next(iter(options))
         got, name = getattr(config.model, option), option.replace("_", "-")
@@ -38,8 +38,9 @@ def make_model(config: Config, num_classes: int) -> ConvNet:
 
 
 def draw_model(config: Config, num_classes: int) -> ConvNet:
-    """Draw the weights as one program, which compiles faster than the 62 draws one by one."""
-    return nnx.jit(partial(make_model, config, num_classes))()
+    """Draw the weights as one program, which compiles faster than the 62 draws one by one, and once for all seeds."""
+    key = split_by_purpose(jax.random.key(config.train.seed)).params
+    return nnx.jit(partial(make_model, config, num_classes))(key)
 
 
 def start_from(model: ConvNet, source: str, settings: ModelConfig) -> Trained:

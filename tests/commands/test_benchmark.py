@@ -406,7 +406,7 @@ def test_pytorch_is_compared_only_where_it_can_run(device, devices, message):
 def test_the_network_of_pytorch_has_our_shapes(arch, stem, width):
     pytest.importorskip("torchvision")
     network = ModelConfig(arch, stem, width, dtype="float32")
-    ours = make_model(Config(model=network), 10)
+    ours = make_model(Config(model=network), 10, jax.random.key(0))
     theirs = torch_peer.make_network(network, 10)
     expected = {key: value.shape for key, value in to_torchvision(ours).items()}
     assert {key: tuple(value.shape) for key, value in theirs.state_dict().items()} == expected

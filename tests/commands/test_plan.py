@@ -430,9 +430,9 @@ def by_hand(width: int, batch_size: int, images: int, target: str) -> jax.stages
         model=ModelConfig(width=width, dtype="bfloat16"), train=TrainConfig(epochs=2, batch_size=batch_size)
     )
     mesh = make_mesh(batch_size, devices_of(parse_target(target)))
-    model = nnx.eval_shape(lambda: make_model(config, 10))
+    model = nnx.eval_shape(lambda: make_model(config, 10, jax.random.key(0)))
     program = make_program(config, model, Shapes(50_000, (32, 32, 3), 10), MEAN, STD)
-    state = jax.eval_shape(lambda: program.create_state(make_model(config, 10)))
+    state = jax.eval_shape(lambda: program.create_state(make_model(config, 10, jax.random.key(0))))
     data = ResidentData(jnp.zeros((images, 32 * 32 * 3), jnp.uint8), jnp.zeros(images, jnp.int32))
     whole, rows = replicated(mesh), sharded(mesh, axis=1)
 

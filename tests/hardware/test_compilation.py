@@ -6,11 +6,15 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.experimental.layout import Format, Layout
 from jax.sharding import SingleDeviceSharding
 
 from resnet_jax.hardware import compilation
 from resnet_jax.hardware.compilation import CompiledStep
+from resnet_jax.hardware.compilation_cache import compiling_anew
+from resnet_jax.models.cpu.processor import has_onednn
+from resnet_jax.models.layers.convolution import convolve
 
 
 def step(state: dict, images: jax.Array) -> tuple[dict, jax.Array]:
@@ -83,3 +87,36 @@ os._exit(0)
 def test_ctrl_c_does_not_wait_for_a_compilation():
     result = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
     assert result.stdout == "interrupted []\n", result.stderr
+
+
+needs_onednn = pytest.mark.skipif(not has_onednn(), reason="jaxlib has no oneDNN here, or in an untested release")
+
+
+def depthwise(factor: float) -> CompiledStep:
+    """Return a new step that convolves by oneDNN, with the constant `factor` in its program."""
+    factors = np.full(4, factor, np.float32)
+    return CompiledStep(lambda kernel, images: (kernel, convolve(images, kernel, 1, 1, groups=4) * factors))
+
+
+@needs_onednn
+def test_a_program_of_onednn_is_compiled_once_for_all_runs():
+    arguments = jnp.ones((3, 3, 1, 4)), jnp.ones((1, 5, 5, 4))
+    first = depthwise(2.0).program(*arguments)
+    assert depthwise(2.0).program(*arguments) is first
+    with compiling_anew():
+        assert depthwise(2.0).program(*arguments) is not first
+
+
+@needs_onednn
+def test_programs_of_onednn_with_other_constants_are_not_confused():
+    arguments = jnp.ones((3, 3, 1, 4)), jnp.ones((1, 5, 5, 4))
+    results = [depthwise(factor)(jnp.copy(arguments[0]), arguments[1])[1][0, 2, 2, 0] for factor in (2.0, 3.0)]
+    assert results == [18.0, 27.0]
+
+
+@needs_onednn
+def test_the_oldest_kept_program_is_forgotten(monkeypatch):
+    monkeypatch.setattr(compilation, "KEPT", {})
+    for factor in range(compilation.MOST_KEPT + 2):
+        depthwise(factor).program(jnp.ones((3, 3, 1, 4)), jnp.ones((1, 5, 5, 4)))
+    assert len(compilation.KEPT) == compilation.MOST_KEPT
