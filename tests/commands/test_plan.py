@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import jaxtyping
 import pytest
 from flax import nnx
+from jax.experimental.compilation_cache import compilation_cache
 from jax.experimental.layout import Format, Layout
 from jax.sharding import PartitionSpec
 
@@ -367,6 +368,14 @@ def test_a_missing_compiler_names_the_extra():
         devices_of(parse_target("v5e:2x2"))
 
 
+@pytest.fixture
+def cache_on():
+    """Turn the compilation cache on again, which the command turns off."""
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -384,7 +393,7 @@ def test_a_missing_compiler_names_the_extra():
         (("--target", "v5e:4x4", "--config", "configs/finetune.py"), "give --images N --classes N"),
     ],
 )
-def test_a_mistake_is_one_message(arguments, message, monkeypatch):
+def test_a_mistake_is_one_message(arguments, message, monkeypatch, cache_on):
     monkeypatch.chdir(REPO)
     with pytest.raises(UsageError, match=re.escape(message)):
         call(["plan", *arguments])
