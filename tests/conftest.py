@@ -19,15 +19,15 @@ if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and version("jaxlib").sta
     flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
 
-# This process and those under test keep compiled programs here. Each worker has its own folder: JAX, which reads these
-# variables when it is imported, would read a program that another worker is still writing.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-
 import jax  # noqa: E402
 
 if not ON_GPU:
     jax.config.update("jax_num_cpu_devices", 8)  # before JAX starts: the tests of sharding compare 1 device with 8
+
+# Processes under test keep compiled programs here instead of in the user's cache. Workers, which inherit this variable
+# before they import JAX, share the folder of the process that started them.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 def pytest_configure(config):
